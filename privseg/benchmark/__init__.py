@@ -1,0 +1,1 @@
+"""Accuracy, speed and complexity of the trained candidates, and the choice of one."""

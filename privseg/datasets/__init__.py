@@ -1,0 +1,1 @@
+"""Public datasets in, one versioned set of images and binary human masks out."""

@@ -1,0 +1,1 @@
+"""Readers of the native layouts of public datasets, one small module each."""

@@ -1,0 +1,194 @@
+"""``params.yaml``, typed: one pydantic model a section, every field with its meaning and bounds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from privseg.errors import UsageError
+
+__all__ = ["Params", "load_params", "read_params_file"]
+
+PARAMS_FILE = Path("params.yaml")
+Ratio = Annotated[float, Field(ge=0.0, le=1.0)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]{0,40}$")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ImageParams(_Section):
+    """The shape every ingested image and mask gets."""
+
+    size: int = Field(512, ge=64, le=2048, multiple_of=32, description="height and width in pixels")
+    resize: Literal["letterbox", "stretch"] = Field(
+        "letterbox", description="letterbox keeps proportions and labels its padding 255; stretch fills the square"
+    )
+
+
+class Partition(_Section):
+    """One image folder and its mask folder inside a ``pairs`` source."""
+
+    pool: Literal["train", "test"] = Field(description="where its samples may go: the training pool or the test split")
+    images: str = Field(description="image folder, relative to the source's path")
+    masks: str = Field(description="mask folder, relative to the source's path")
+    mask_suffix: str = Field("", description="what the mask's name adds to the image's stem: X.jpg, X<suffix>.png")
+
+
+class SourceParams(_Section):
+    """One dataset to ingest; ``kind`` names the reader in ``privseg.datasets.sources``."""
+
+    kind: Literal["voc", "cocostuff164k", "ade20k", "pairs", "synthetic"]
+    path: str = Field("", description="folder, relative to raw_root; a synthetic source has none")
+    terms: str = Field("", description="licence or terms of use; carried into the model's record")
+    limit: int | None = Field(None, ge=1, description="at most this many samples a pool, evenly spaced over sorted names")
+    human: Literal["positive"] | list[int] = Field("positive", description="mask values that mean a person (pairs)")
+    ignore: list[int] = Field(default_factory=list, description="mask values that become 255 (pairs)")
+    partitions: list[Partition] = Field(default_factory=list, description="folders of a pairs source")
+    count: int = Field(240, ge=4, le=100_000, description="scenes to render (synthetic)")
+    test_share: Ratio = Field(0.2, description="share of rendered scenes in the test pool (synthetic)")
+
+
+class CleanseParams(_Section):
+    """Thresholds of the rules that remove an image from the dataset."""
+
+    min_original_side: int = Field(120, ge=1, description="pixels of the shorter side before resizing")
+    max_human_ratio: Ratio = Field(0.8, description="human share above it: a portrait, not a camera's view")
+    min_human_ratio: Ratio = Field(0.0005, description="human share below it, yet above zero: specks")
+    min_component_height: int = Field(10, ge=0, description="pixels; an image with people needs one this tall")
+    max_ignore_ratio: Ratio = Field(0.6, description="unlabelled share above it: not enough to learn from")
+    min_pixel_std: float = Field(3.0, ge=0.0, description="grey-level standard deviation below it: blank")
+
+
+class SplitParams(_Section):
+    """How kept samples are divided; assignment is by hash, so new data never moves an old image."""
+
+    validation_share: Ratio = Field(0.05, description="share of the kept training pool")
+
+
+class GateParams(_Section):
+    """What the dataset must satisfy before anything is trained on it."""
+
+    min_images: int = Field(40, ge=1)
+    min_train_images: int = Field(24, ge=1)
+    min_test_images: int = Field(8, ge=1)
+    min_human_share: Ratio = Field(0.2, description="share of kept images that show a person")
+    min_mean_human_ratio: Ratio = Field(0.005, description="mean human pixel share over kept images with people")
+    max_mean_human_ratio: Ratio = Field(0.5, description="same, from above")
+    max_removed_share: Ratio = Field(0.5, description="share of ingested images that cleansing may remove")
+
+
+class TrainProfile(_Section):
+    """One training budget; whichever of seconds and iterations ends first ends the training."""
+
+    seconds: float = Field(gt=0, description="wall-clock seconds a candidate")
+    max_iterations: int = Field(ge=1)
+    batch_size: int = Field(ge=2, le=512)
+    crop: int = Field(ge=64, le=2048, multiple_of=32, description="pixels of the square training crop")
+    learning_rate: float = Field(gt=0, le=1)
+    workers: int = Field(0, ge=0, le=64, description="data loading processes")
+
+
+class TrainParams(_Section):
+    """Training budgets by profile."""
+
+    smoke: TrainProfile
+    full: TrainProfile
+
+
+class BenchmarkProfile(_Section):
+    """How much is measured."""
+
+    max_test_images: int = Field(ge=1, description="test images measured, evenly spaced over the sorted test split")
+    timed_runs: int = Field(ge=3)
+    warm_up_runs: int = Field(ge=0)
+
+
+class BenchmarkParams(_Section):
+    """Benchmark effort by profile."""
+
+    smoke: BenchmarkProfile
+    full: BenchmarkProfile
+    threshold: Ratio = Field(0.5, description="person probability at which a pixel counts as human")
+
+
+class SelectParams(_Section):
+    """How the winner is chosen."""
+
+    beta: float = Field(2.0, gt=0, le=10, description="F-beta of human pixels: recall counts beta times precision")
+    max_latency_ms: float = Field(400.0, gt=0, description="median latency at image.size; slower ones cannot win")
+    min_iou: Ratio = Field(0.0, description="a winner below it fails the run")
+
+
+class ExportParams(_Section):
+    """ONNX export and its parity check."""
+
+    opset: int = Field(17, ge=17, le=20)
+    max_mean_difference: float = Field(1.0, ge=0, description="mean |difference| of probability × 255 to PyTorch")
+    min_mask_agreement: Ratio = Field(0.99, description="share of pixels with the same decision")
+
+
+class Params(_Section):
+    """The whole of ``params.yaml``."""
+
+    profile: Literal["smoke", "full"] = "smoke"
+    seed: int = Field(7, ge=0, le=2**31 - 1)
+    raw_root: str = Field(".", description="folder the sources' paths are relative to")
+    image: ImageParams = ImageParams()
+    sources: dict[Name, SourceParams] = Field(min_length=1)
+    public_sources: dict[Name, SourceParams] = Field(default_factory=dict)
+    cleanse: CleanseParams = CleanseParams()
+    split: SplitParams = SplitParams()
+    gate: GateParams = GateParams()
+    candidates: list[Name] = Field(min_length=1)
+    train: TrainParams
+    benchmark: BenchmarkParams
+    select: SelectParams = SelectParams()
+    export: ExportParams = ExportParams()
+
+    @property
+    def train_profile(self) -> TrainProfile:
+        """The training budget of the active profile."""
+        return self.train.smoke if self.profile == "smoke" else self.train.full
+
+    @property
+    def benchmark_profile(self) -> BenchmarkProfile:
+        """The benchmark effort of the active profile."""
+        return self.benchmark.smoke if self.profile == "smoke" else self.benchmark.full
+
+
+def read_params_file(path: Path) -> dict[str, Any]:
+    """Read a parameter file as plain data.
+
+    Raises:
+        UsageError: The file is missing or is not a YAML mapping.
+    """
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(path, "does not exist", "run the command where params.yaml lies") from None
+    except yaml.YAMLError as error:
+        raise UsageError(path, f"is not valid YAML ({error})", "correct the file") from None
+    if not isinstance(data, dict):
+        raise UsageError(path, "holds no mapping of parameters", "correct the file")
+    return data
+
+
+def load_params(path: Path = PARAMS_FILE) -> Params:
+    """Read and check ``params.yaml``.
+
+    Raises:
+        UsageError: The file is missing, is not YAML, or a field is unknown or out of bounds; the message names it.
+    """
+    data = read_params_file(path)
+    try:
+        return Params.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise UsageError(path, f"{field}: {first['msg']}{more}", f"correct {field}") from None

@@ -1,0 +1,1 @@
+"""Cameras and files in, protected pictures out."""

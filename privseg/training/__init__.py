@@ -1,0 +1,1 @@
+"""The candidate models, as mmsegmentation configs, and how they are trained and measured."""
