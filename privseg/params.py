@@ -45,7 +45,7 @@ class SourceParams(_Section):
     kind: Literal["voc", "cocostuff164k", "ade20k", "pairs", "synthetic"]
     path: str = Field("", description="folder, relative to raw_root; a synthetic source has none")
     terms: str = Field("", description="licence or terms of use; carried into the model's record")
-    limit: int | None = Field(None, ge=1, description="at most this many samples a pool, evenly spaced over sorted names")
+    limit: int | None = Field(None, ge=1, description="at most this many samples a pool, evenly spaced by name")
     human: Literal["positive"] | list[int] = Field("positive", description="mask values that mean a person (pairs)")
     ignore: list[int] = Field(default_factory=list, description="mask values that become 255 (pairs)")
     partitions: list[Partition] = Field(default_factory=list, description="folders of a pairs source")
@@ -80,6 +80,7 @@ class GateParams(_Section):
     min_mean_human_ratio: Ratio = Field(0.005, description="mean human pixel share over kept images with people")
     max_mean_human_ratio: Ratio = Field(0.5, description="same, from above")
     max_removed_share: Ratio = Field(0.5, description="share of ingested images that cleansing may remove")
+    max_unreadable: int = Field(0, ge=0, description="images or masks that could not be read or do not fit")
 
 
 class TrainProfile(_Section):
@@ -128,7 +129,9 @@ class ExportParams(_Section):
     """ONNX export and its parity check."""
 
     opset: int = Field(17, ge=17, le=20)
-    max_mean_difference: float = Field(1.0, ge=0, description="mean |difference| of probability × 255 to PyTorch")
+    max_mean_difference: float = Field(
+        1.0, ge=0, description="mean absolute difference to PyTorch of probability times 255"
+    )
     min_mask_agreement: Ratio = Field(0.99, description="share of pixels with the same decision")
 
 
