@@ -20,6 +20,8 @@ that nobody has to guess what to do.
 from __future__ import annotations
 
 import errno
+import json
+from pathlib import Path
 from typing import ClassVar
 
 __all__ = [
@@ -53,6 +55,19 @@ class PrivsegError(Exception):
     def __reduce__(self) -> tuple[type[PrivsegError], tuple[str, str, str]]:
         """Rebuild from the three parts, so that the error crosses process borders whole."""
         return type(self), (self.subject, self.fault, self.next_step)
+
+    def save(self, file: Path) -> None:
+        """Write the error where a waiting parent process finds it; the first one written stays."""
+        if not file.exists():
+            record = {"subject": self.subject, "fault": self.fault, "next_step": self.next_step}
+            file.write_text(json.dumps({"kind": type(self).__name__, **record}), encoding="utf-8")
+
+    @staticmethod
+    def load(file: Path) -> PrivsegError:
+        """Rebuild the error that `save` wrote, of the same class."""
+        record = json.loads(file.read_text(encoding="utf-8"))
+        kind = next(k for k in PrivsegError.__subclasses__() if k.__name__ == record.pop("kind"))
+        return kind(**record)
 
 
 class UsageError(PrivsegError):

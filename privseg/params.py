@@ -129,9 +129,7 @@ class ExportParams(_Section):
     """ONNX export and its parity check."""
 
     opset: int = Field(17, ge=17, le=20)
-    max_mean_difference: float = Field(
-        1.0, ge=0, description="mean absolute difference to PyTorch of probability times 255"
-    )
+    max_mean_difference: float = Field(1.0, ge=0, description="mean absolute difference to PyTorch, in 1/255")
     min_mask_agreement: Ratio = Field(0.99, description="share of pixels with the same decision")
 
 

@@ -1,0 +1,120 @@
+"""Retrain: public datasets in, a new version of the person segmentation model out.
+
+Wiring only. Every task brings one DVC stage up to date in a workspace of its own, so a retry or a second run repeats
+nothing that has not changed. Deployment settings come from the environment: ``PRIVSEG_HOME``, ``PRIVSEG_DATA``,
+``PRIVSEG_TRITON_ENDPOINTS``, ``PRIVSEG_MODEL_REPOSITORY``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import (
+    Asset,
+    AssetOrTimeSchedule,
+    CronTriggerTimetable,
+    ExceptionRetryPolicy,
+    Metadata,
+    Param,
+    RetryAction,
+    RetryRule,
+    dag,
+    task,
+)
+
+from privseg import pipeline
+
+# Whoever changes the raw data says so with an event on this asset (`airflow assets materialize`, the REST API).
+RAW_DATA = Asset(name="privseg_raw_data", uri="x-privseg://raw-data")
+MODEL = Asset(name="person_segmentation", uri="x-privseg://model/person_segmentation")
+
+# A fault of the data, the gate or the configuration does not go away by itself; a server or a disk may come back.
+RETRY_POLICY = ExceptionRetryPolicy(
+    rules=[
+        RetryRule(
+            exception=[f"privseg.errors.{name}" for name in ("DataError", "GateFailedError", "UsageError")],
+            action=RetryAction.FAIL,
+            reason="the same input would fail again",
+        ),
+        RetryRule(
+            exception=[f"privseg.errors.{name}" for name in ("ServerUnavailableError", "StorageError")],
+            action=RetryAction.RETRY,
+            retry_delay=timedelta(minutes=2),
+        ),
+    ]
+)
+
+
+@dag(
+    dag_id="privseg_retrain",
+    description="Datasets → gate → train → benchmark → select → export → publish",
+    schedule=AssetOrTimeSchedule(timetable=CronTriggerTimetable("0 3 * * 1", timezone="UTC"), assets=[RAW_DATA]),
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    catchup=False,
+    max_active_runs=1,  # one workspace, one run
+    params={
+        "overrides": Param({}, type="object", description='Parameters to change: {"train.smoke.seconds": "20"}'),
+    },
+    default_args={"retries": 2, "retry_policy": RETRY_POLICY},
+    tags=["privseg"],
+    doc_md=__doc__,
+)
+def retrain() -> None:
+    """Wire the tasks."""
+    data = os.environ.get("PRIVSEG_DATA") or None
+    home = str(pipeline.default_home(Path(data) if data else None))
+
+    @task
+    def prepare(params: dict[str, Any] | None = None) -> dict[str, Any]:
+        return pipeline.prepare(home, data, (params or {}).get("overrides"))
+
+    @task
+    def list_of(ready: dict[str, Any], what: str) -> list[str]:
+        return list(ready[what])
+
+    @task(map_index_template="{{ source }}")
+    def ingest(ready: dict[str, Any], source: str) -> dict[str, Any]:
+        return pipeline.reproduce(ready["path"], f"ingest@{source}")
+
+    @task
+    def stage(ready: dict[str, Any], name: str) -> dict[str, Any]:
+        return pipeline.reproduce(ready["path"], name)
+
+    @task
+    def record_dataset(ready: dict[str, Any]) -> str:
+        return pipeline.record_dataset(ready["path"])
+
+    @task(map_index_template="{{ candidate }}")
+    def train(ready: dict[str, Any], candidate: str) -> dict[str, Any]:
+        return pipeline.reproduce(ready["path"], f"train@{candidate}")
+
+    @task(map_index_template="{{ candidate }}")
+    def evaluate(ready: dict[str, Any], candidate: str) -> dict[str, Any]:
+        return pipeline.reproduce(ready["path"], f"evaluate@{candidate}")
+
+    @task(outlets=[MODEL])
+    def publish(ready: dict[str, Any]) -> Iterator[Metadata]:
+        yield Metadata(MODEL, pipeline.publish(ready["path"], home))
+
+    ready = prepare()
+    sources = list_of.override(task_id="sources")(ready, "sources")
+    candidates = list_of.override(task_id="candidates")(ready, "candidates")
+
+    ingested = ingest.partial(ready=ready).expand(source=sources)
+    cleansed = stage.override(task_id="cleanse")(ready, "cleanse")
+    divided = stage.override(task_id="split")(ready, "split")
+    gate = stage.override(task_id="validate")(ready, "validate")
+    version = record_dataset(ready)
+    trained = train.partial(ready=ready).expand(candidate=candidates)
+    evaluated = evaluate.partial(ready=ready).expand(candidate=candidates)
+    selected = stage.override(task_id="select")(ready, "select")
+    exported = stage.override(task_id="export")(ready, "export")
+
+    ingested >> cleansed >> divided >> gate >> version >> trained >> evaluated >> selected >> exported >> publish(ready)
+
+
+retrain()

@@ -1,0 +1,281 @@
+"""The ``privseg`` command. Imports happen inside the commands, so that ``--help`` is instant."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from privseg import pipeline
+from privseg.errors import PrivacyViolationPrevented, PrivsegError, StorageError, UsageError
+from privseg.workspace import ERROR_FILE_VARIABLE
+
+if TYPE_CHECKING:
+    from privseg.serving.local_triton import RunningTriton
+
+app = typer.Typer(
+    name="privseg",
+    help="Privacy-protected video surveillance: every frame that leaves has its people protected, or is blank.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+triton_app = typer.Typer(help="The local Triton server.", no_args_is_help=True)
+model_app = typer.Typer(help="The model versions Triton serves.", no_args_is_help=True)
+app.add_typer(triton_app, name="triton")
+app.add_typer(model_app, name="model")
+
+DataOption = Annotated[
+    Path | None,
+    typer.Option(envvar="PRIVSEG_DATA", help="Folder with public datasets; without it generated scenes are used."),
+]
+HomeOption = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="PRIVSEG_HOME", help="Folder for everything a run makes [.privseg/generated or .privseg/public]."
+    ),
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="Change a parameter of params.yaml: train.smoke.seconds=20")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+UrlOption = Annotated[
+    str | None,
+    typer.Option("--triton", envvar="PRIVSEG_TRITON", help="Triton's gRPC address, host:port [the local server's]."),
+]
+
+
+@app.command()
+def run(data: DataOption = None, home: HomeOption = None, overrides: SetOption = None) -> None:
+    """Do the main job: retrain through Airflow, publish to a local Triton, protect a clip."""
+    from privseg.runner import run_main_job
+
+    run_main_job(home or pipeline.default_home(data), data=data, overrides=_pairs(overrides))
+
+
+@app.command()
+def workspace(data: DataOption = None, home: HomeOption = None, overrides: SetOption = None) -> None:
+    """Prepare the folder in which the pipeline runs; `dvc repro` works there."""
+    place = home or pipeline.default_home(data)
+    pipeline.prepare(str(place), str(data) if data else None, _pairs(overrides))
+
+
+@app.command(hidden=True)
+def stage(name: str, argument: Annotated[str | None, typer.Argument()] = None) -> None:
+    """Run one pipeline stage in the current workspace: the commands of dvc.yaml."""
+    pipeline.run_stage(name, argument)
+
+
+@app.command()
+def airflow(data: DataOption = None, home: HomeOption = None, port: int = 8080) -> None:
+    """Start Airflow (scheduler, page, SQLite) with privseg's DAGs on http://127.0.0.1:PORT."""
+    from privseg.runner import airflow_environment
+
+    place = home or pipeline.default_home(data)
+    settings = airflow_environment(place, data=data) | {"AIRFLOW__API__PORT": str(port)}
+    os.execvpe(sys.executable, [sys.executable, "-m", "airflow", "standalone"], os.environ | settings)  # noqa: S606
+
+
+@app.command()
+def anonymize(
+    source: Annotated[str, typer.Argument(metavar="IN", help="Video file or RTSP URL.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Protected H.264 file (.mp4).")],
+    method: Annotated[str, typer.Option(help="Protection method; see `privseg methods`.")] = "blank",
+    param: Annotated[list[str] | None, typer.Option(help="Method parameter, name=value; may be repeated.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write frames in/out/blanked, model, fps as JSON.")] = None,
+    triton: UrlOption = None,
+    home: HomeOption = None,
+    realtime: Annotated[bool, typer.Option(help="Read a file at its frame rate, as a camera would.")] = False,
+    max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames (for live sources).")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write IN with its people protected to OUT; a frame without an answer from the model is left blank."""
+    from privseg.privacy.filters.registry import create_method
+    from privseg.runner import protect_clip
+
+    chosen = create_method(method, _pairs(param))
+    done = protect_clip(
+        source, out, chosen, _triton_url(triton, home), report=report, realtime=realtime, max_frames=max_frames
+    )
+    if as_json:
+        print(json.dumps(done, indent=2))
+    if done["frames_blanked"]:
+        raise PrivacyViolationPrevented(
+            out,
+            f"{done['frames_blanked']} of {done['frames_out']} frames are blank: {done['blank_reason']}",
+            "privseg triton status, then run the same command again",
+        )
+
+
+@app.command()
+def stream(
+    config: Annotated[Path, typer.Option(help="cameras.yaml: cameras, methods, outputs, metrics.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Protect every camera of a configuration until stopped; metrics on /metrics."""
+    from privseg.streaming.config import load_config
+    from privseg.streaming.gateway import run_until_stopped
+
+    reports = run_until_stopped(load_config(config))
+    if as_json:
+        print(json.dumps(reports, indent=2))
+
+
+@app.command()
+def methods(as_json: JsonOption = False) -> None:
+    """List the protection methods: class, parameters with bounds, what each does not hide."""
+    from privseg.privacy.filters.registry import describe_methods
+
+    described = describe_methods()
+    if as_json:
+        print(json.dumps(described, indent=2))
+        return
+    _table(
+        ["method", "class", "parameters", "does not hide"],
+        [
+            [
+                m["name"],
+                m["privacy_class"],
+                ", ".join(f"{k}: {v}" for k, v in m["parameters"].items()),
+                m["does_not_hide"],
+            ]
+            for m in described
+        ],
+    )
+
+
+@triton_app.command("up")
+def triton_up(data: DataOption = None, home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Start the local Triton on loopback, or show the one that runs."""
+    from privseg.serving import local_triton
+
+    place = home or pipeline.default_home(data)
+    running = local_triton.up(place / "model_repository", place / "triton")
+    _show_triton(running, as_json)
+
+
+@triton_app.command("down")
+def triton_down(data: DataOption = None, home: HomeOption = None) -> None:
+    """Stop the local Triton."""
+    from privseg.serving import local_triton
+
+    place = home or pipeline.default_home(data)
+    print("stopped" if local_triton.down(place / "triton") else "was not running")
+
+
+@triton_app.command("status")
+def triton_status(data: DataOption = None, home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Show the local Triton; exit 5 when none runs."""
+    from privseg.errors import ServerUnavailableError
+    from privseg.serving import local_triton
+
+    place = home or pipeline.default_home(data)
+    running = local_triton.status(place / "triton")
+    if running is None:
+        raise ServerUnavailableError("Triton", "is not running", "privseg triton up")
+    _show_triton(running, as_json)
+
+
+@model_app.command("publish")
+def model_publish(data: DataOption = None, home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Publish the workspace's exported model to Triton; a bad version is taken back by itself."""
+    place = home or pipeline.default_home(data)
+    published = pipeline.publish(str(place / "workspace"), str(place))
+    if as_json:
+        print(json.dumps(published, indent=2))
+
+
+@model_app.command("list")
+def model_list(data: DataOption = None, home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """List the versions in the model repository."""
+    from privseg.serving.repository import list_versions, read_record
+
+    repository = (home or pipeline.default_home(data)) / "model_repository"
+    rows = [
+        {"version": version, **{k: record.get(k) for k in ("candidate", "dataset_version", "created", "sha256")}}
+        for version, record in ((v, read_record(repository, v)) for v in list_versions(repository))
+    ]
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    _table(
+        ["version", "candidate", "dataset", "created", "sha256"], [[str(v)[:25] for v in row.values()] for row in rows]
+    )
+
+
+def _triton_url(given: str | None, home: Path | None) -> str:
+    """The address asked for, else that of the local server of ``home`` or of either default home."""
+    from privseg.errors import ServerUnavailableError
+    from privseg.serving import local_triton
+
+    if given:
+        return given
+    homes = [home] if home else [Path(".privseg/public"), Path(".privseg/generated")]
+    for place in homes:
+        running = local_triton.status(place / "triton")
+        if running is not None:
+            return running.grpc_url
+    raise ServerUnavailableError("Triton", "is not running", "privseg triton up, or name a server with --triton")
+
+
+def _pairs(texts: list[str] | None) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for text in texts or []:
+        name, separator, value = text.partition("=")
+        if not separator or not name:
+            raise UsageError(text, "is not of the form name=value", "write it as name=value")
+        pairs[name] = value
+    return pairs
+
+
+def _show_triton(running: RunningTriton, as_json: bool) -> None:
+    values = {
+        "grpc": running.grpc_url,
+        "metrics": running.metrics_url,
+        "pid": running.pid,
+        "log": str(running.log),
+    }
+    if as_json:
+        print(json.dumps(values, indent=2))
+    else:
+        print("  ".join(f"{name} {value}" for name, value in values.items()))
+
+
+def _table(columns: list[str], rows: list[list[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*columns, show_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def main() -> None:
+    """Run the command line; a deliberate error is one line on stderr and its documented exit code."""
+    try:
+        app()
+    except PrivsegError as error:
+        _report(error)
+        raise SystemExit(error.exit_code) from None
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0) from None
+    except KeyboardInterrupt:
+        print("privseg: interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
+    except OSError as error:
+        wrapped = StorageError.from_os_error(error.filename or "the disk", error)
+        _report(wrapped)
+        raise SystemExit(wrapped.exit_code) from None
+
+
+def _report(error: PrivsegError) -> None:
+    print(f"privseg: {error}", file=sys.stderr, flush=True)
+    file = os.environ.get(ERROR_FILE_VARIABLE)
+    if file:
+        error.save(Path(file))
