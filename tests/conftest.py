@@ -15,3 +15,21 @@ def privseg_data() -> Path:
     if not folder:
         pytest.skip("PRIVSEG_DATA is not set: no real data here")
     return Path(folder).resolve()
+
+
+@pytest.fixture(scope="session")
+def tiny_overrides() -> dict[str, str]:
+    """Parameters of a whole pipeline that runs in seconds: few small scenes, a handful of iterations."""
+    profile = "{seconds: 20, max_iterations: 3, batch_size: 2, crop: 64, learning_rate: 0.001, workers: 0}"
+    return {
+        "image.size": "128",
+        "sources.scenes.count": "48",
+        "sources.scenes.test_share": "0.3",
+        "train.smoke": profile,
+        "benchmark.smoke": "{max_test_images: 6, timed_runs: 3, warm_up_runs: 0}",
+        "select.max_latency_ms": "60000",
+        # tiny pictures hold tiny people
+        "cleanse": "{min_original_side: 32, min_component_height: 2, min_human_ratio: 0.0, min_pixel_std: 0.5}",
+        "gate": "{min_images: 20, min_train_images: 8, min_test_images: 2, min_human_share: 0.1, "
+        "min_mean_human_ratio: 0.0001}",
+    }

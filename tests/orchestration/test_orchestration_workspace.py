@@ -1,0 +1,117 @@
+"""The workspace: a snapshot that runs the pipeline and never touches the checkout."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from privseg import pipeline, workspace
+from privseg.errors import DataError, PrivsegError, UsageError
+from privseg.params import load_params
+
+CHECKOUT = Path(workspace.__file__).resolve().parents[1]
+
+
+def test_prepare_gives_a_git_repository_with_code_pipeline_and_parameters(
+    tmp_path: Path, tiny_overrides: dict[str, str]
+) -> None:
+    ready = workspace.prepare(tmp_path / "home", overrides=tiny_overrides)
+
+    assert ready.sources == ["scenes"]
+    assert ready.candidates == load_params(CHECKOUT / "params.yaml").candidates
+    assert (ready.path / "privseg" / "errors.py").read_bytes() == (CHECKOUT / "privseg" / "errors.py").read_bytes()
+    assert load_params(ready.path / "params.yaml").image.size == 128
+    status = subprocess.run(
+        ["git", "status", "--porcelain"], cwd=ready.path, capture_output=True, text=True, check=True
+    )
+    assert status.stdout == ""
+
+
+def test_preparing_again_leaves_unchanged_files_alone(tmp_path: Path) -> None:
+    first = workspace.prepare(tmp_path / "home")
+    before = {f: f.stat().st_mtime_ns for f in first.path.rglob("*.py")}
+    head = workspace.record_run(first.path, "nothing to record")
+
+    second = workspace.prepare(tmp_path / "home")
+
+    assert {f: f.stat().st_mtime_ns for f in second.path.rglob("*.py")} == before
+    assert workspace.record_run(second.path, "nothing to record") == head
+
+
+def test_data_folder_replaces_generated_scenes_and_is_only_linked(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    (data / "VOC").mkdir(parents=True)
+
+    ready = workspace.prepare(
+        tmp_path / "home", data=data, overrides={"sources": "{voc: {kind: voc, path: VOC, terms: none}}"}
+    )
+
+    assert ready.sources == ["voc"]
+    assert (ready.path / "raw" / "voc").resolve() == (data / "VOC").resolve()
+    assert str(tmp_path) not in (ready.path / "params.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        ({"trian.smoke.seconds": "5"}, "trian"),
+        ({"train.smoke.seconds": "-1"}, "train.smoke.seconds"),
+        ({"profile.deeper": "1"}, "profile.deeper"),
+        ({"sources.scenes.kind": "imagenet"}, "sources.scenes.kind"),
+    ],
+)
+def test_bad_parameters_are_named_and_the_workspace_keeps_the_old_ones(
+    tmp_path: Path, overrides: dict[str, str], named: str
+) -> None:
+    ready = workspace.prepare(tmp_path / "home")
+    before = (ready.path / "params.yaml").read_bytes()
+
+    with pytest.raises(UsageError) as caught:
+        workspace.prepare(tmp_path / "home", overrides=overrides)
+
+    assert named in str(caught.value)
+    assert (ready.path / "params.yaml").read_bytes() == before
+
+
+def test_missing_folders_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="nowhere"):
+        workspace.prepare(tmp_path / "home", data=tmp_path / "nowhere")
+    (tmp_path / "data").mkdir()
+    with pytest.raises(DataError, match="VOCdevkit"):
+        workspace.prepare(tmp_path / "home", data=tmp_path / "data")
+
+
+def test_a_stage_runs_once_and_not_again(tmp_path: Path, tiny_overrides: dict[str, str]) -> None:
+    ready = workspace.prepare(tmp_path / "home", overrides=tiny_overrides | {"sources.scenes.count": "6"})
+    lines: list[str] = []
+
+    assert workspace.reproduce(ready.path, "ingest@scenes", emit=lines.append)
+    assert not workspace.reproduce(ready.path, "ingest@scenes", emit=lines.append)
+
+    assert (ready.path / "data/ingested/scenes/manifest.parquet").is_file()
+    lock = yaml.safe_load((ready.path / "dvc.lock").read_text())
+    assert lock["stages"]["ingest@scenes"]["outs"][0]["path"] == "data/ingested/scenes"
+    assert not workspace.up_to_date(ready.path)  # the later stages have not run
+
+
+def test_the_error_of_a_stage_keeps_its_class_and_words(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    (data / "VOC").mkdir(parents=True)
+    ready = workspace.prepare(
+        tmp_path / "home", data=data, overrides={"sources": "{voc: {kind: voc, path: VOC, terms: none}}"}
+    )
+
+    with pytest.raises(DataError) as caught:
+        pipeline.reproduce(str(ready.path), "ingest@voc")
+
+    assert "VOC" in str(caught.value) or "voc" in str(caught.value)
+    assert caught.value.exit_code == 3
+
+
+def test_an_unknown_stage_is_an_error_that_names_it(tmp_path: Path) -> None:
+    ready = workspace.prepare(tmp_path / "home")
+    with pytest.raises(PrivsegError, match="no_such_stage"):
+        workspace.reproduce(ready.path, "no_such_stage", emit=lambda line: None)
