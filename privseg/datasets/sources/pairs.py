@@ -1,0 +1,46 @@
+"""Plain image and mask folders, described entirely in ``params.yaml``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from privseg.datasets.sources.base import Entry, LabelMap, Sample, list_images, to_samples
+from privseg.errors import DataError, UsageError
+from privseg.params import SourceParams
+
+__all__ = ["PairsSource"]
+
+
+@dataclass(frozen=True)
+class PairsSource:
+    """Every partition is one image folder, one mask folder and the pool its samples go to."""
+
+    name: str
+    root: Path
+    params: SourceParams
+
+    def samples(self) -> Iterator[Sample]:
+        """Samples sorted by name; one whose mask is missing raises DataError when it is loaded."""
+        if not self.params.partitions:
+            raise UsageError(f"source {self.name}", "has no partitions", f"list them under sources.{self.name}")
+        ignore = frozenset(self.params.ignore)
+        human = frozenset(range(1, 256)) if self.params.human == "positive" else frozenset(self.params.human)
+        if not all(0 <= value <= 255 for value in human | ignore):
+            raise UsageError(f"source {self.name}", "has label values outside 0..255", "correct human and ignore")
+        entries: list[Entry] = []
+        for part in self.params.partitions:
+            images, masks = self.root / part.images, self.root / part.masks
+            for folder, what in ((images, "images *.jpg or *.png"), (masks, "masks *.png")):
+                if not folder.is_dir():
+                    raise DataError(folder, f"is no folder; expected {what}", "correct the path in params.yaml")
+            found = list_images(images)
+            if not found:
+                raise DataError(images, "holds no sample; expected images *.jpg or *.png", "correct the path")
+            entries += [
+                Entry(path.stem, part.pool, path, masks / f"{path.stem}{part.mask_suffix}.png") for path in found
+            ]
+        return to_samples(
+            entries, LabelMap(human, ignore), limit=self.params.limit, folder=self.root, expected="image files"
+        )
