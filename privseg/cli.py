@@ -15,7 +15,7 @@ from privseg.errors import PrivacyViolationPrevented, PrivsegError, StorageError
 from privseg.workspace import ERROR_FILE_VARIABLE
 
 if TYPE_CHECKING:
-    from privseg.serving.local_triton import RunningTriton
+    from privseg.serving.triton_state import RunningTriton
 
 app = typer.Typer(
     name="privseg",
@@ -90,25 +90,33 @@ def anonymize(
     triton: UrlOption = None,
     home: HomeOption = None,
     realtime: Annotated[bool, typer.Option(help="Read a file at its frame rate, as a camera would.")] = False,
-    max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames (for live sources).")] = None,
+    max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
+    metrics_port: Annotated[int | None, typer.Option(help="Serve /metrics meanwhile; 0: any port.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write IN with its people protected to OUT; a frame without an answer from the model is left blank."""
     from privseg.privacy.filters.registry import create_method
-    from privseg.runner import protect_clip
+    from privseg.streaming.anonymize import anonymize_file
 
-    chosen = create_method(method, _pairs(param))
-    done = protect_clip(
-        source, out, chosen, _triton_url(triton, home), report=report, realtime=realtime, max_frames=max_frames
+    done = anonymize_file(
+        source,
+        out,
+        method=create_method(method, _pairs(param)),
+        triton=_triton_url(triton, home),
+        report=report,
+        realtime=realtime,
+        max_frames=max_frames,
+        metrics_port=metrics_port,
+        say=lambda line: print(line, file=sys.stderr, flush=True),
     )
-    if as_json:
-        print(json.dumps(done, indent=2))
+    versions = ", ".join(done["model_versions"])
+    summary = (
+        f"{out}: {done['frames_out']} frames, {done['method']} ({done['privacy_class']}), model version {versions}"
+    )
+    print(json.dumps(done, indent=2) if as_json else summary)
     if done["frames_blanked"]:
-        raise PrivacyViolationPrevented(
-            out,
-            f"{done['frames_blanked']} of {done['frames_out']} frames are blank: {done['blank_reason']}",
-            "privseg triton status, then run the same command again",
-        )
+        blank = f"{done['frames_blanked']} of {done['frames_out']} frames are blank ({done['blank_reason']})"
+        raise PrivacyViolationPrevented(out, blank, "see `privseg triton status`, then run the same command again")
 
 
 @app.command()
@@ -192,7 +200,7 @@ def model_publish(data: DataOption = None, home: HomeOption = None, as_json: Jso
 @model_app.command("list")
 def model_list(data: DataOption = None, home: HomeOption = None, as_json: JsonOption = False) -> None:
     """List the versions in the model repository."""
-    from privseg.serving.repository import list_versions, read_record
+    from privseg.serving.versions import list_versions, read_record
 
     repository = (home or pipeline.default_home(data)) / "model_repository"
     rows = [

@@ -66,7 +66,8 @@ class PrivsegError(Exception):
     def load(file: Path) -> PrivsegError:
         """Rebuild the error that `save` wrote, of the same class."""
         record = json.loads(file.read_text(encoding="utf-8"))
-        kind = next(k for k in PrivsegError.__subclasses__() if k.__name__ == record.pop("kind"))
+        name = record.pop("kind")
+        kind = next(kind for kind in PrivsegError.__subclasses__() if kind.__name__ == name)
         return kind(**record)
 
 

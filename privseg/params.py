@@ -42,7 +42,7 @@ class Partition(_Section):
 class SourceParams(_Section):
     """One dataset to ingest; ``kind`` names the reader in ``privseg.datasets.sources``."""
 
-    kind: Literal["voc", "cocostuff164k", "ade20k", "pairs", "synthetic"]
+    kind: Literal["voc", "cocostuff164k", "ade20k", "pairs", "synthetic"] = Field(description="the reader to use")
     path: str = Field("", description="folder, relative to raw_root; a synthetic source has none")
     terms: str = Field("", description="licence or terms of use; carried into the model's record")
     limit: int | None = Field(None, ge=1, description="at most this many samples a pool, evenly spaced by name")
@@ -73,9 +73,9 @@ class SplitParams(_Section):
 class GateParams(_Section):
     """What the dataset must satisfy before anything is trained on it."""
 
-    min_images: int = Field(40, ge=1)
-    min_train_images: int = Field(24, ge=1)
-    min_test_images: int = Field(8, ge=1)
+    min_images: int = Field(40, ge=1, description="kept images, all splits together")
+    min_train_images: int = Field(24, ge=1, description="kept images in the training split")
+    min_test_images: int = Field(8, ge=1, description="kept images in the test split")
     min_human_share: Ratio = Field(0.2, description="share of kept images that show a person")
     min_mean_human_ratio: Ratio = Field(0.005, description="mean human pixel share over kept images with people")
     max_mean_human_ratio: Ratio = Field(0.5, description="same, from above")
@@ -87,10 +87,10 @@ class TrainProfile(_Section):
     """One training budget; whichever of seconds and iterations ends first ends the training."""
 
     seconds: float = Field(gt=0, description="wall-clock seconds a candidate")
-    max_iterations: int = Field(ge=1)
-    batch_size: int = Field(ge=2, le=512)
+    max_iterations: int = Field(ge=1, description="optimiser steps a candidate")
+    batch_size: int = Field(ge=2, le=512, description="images a step")
     crop: int = Field(ge=64, le=2048, multiple_of=32, description="pixels of the square training crop")
-    learning_rate: float = Field(gt=0, le=1)
+    learning_rate: float = Field(gt=0, le=1, description="peak learning rate of AdamW")
     workers: int = Field(0, ge=0, le=64, description="data loading processes")
 
 
@@ -105,8 +105,8 @@ class BenchmarkProfile(_Section):
     """How much is measured."""
 
     max_test_images: int = Field(ge=1, description="test images measured, evenly spaced over the sorted test split")
-    timed_runs: int = Field(ge=3)
-    warm_up_runs: int = Field(ge=0)
+    timed_runs: int = Field(ge=3, description="timed forward passes; the median is reported")
+    warm_up_runs: int = Field(ge=0, description="passes before the timed ones")
 
 
 class BenchmarkParams(_Section):
@@ -128,7 +128,7 @@ class SelectParams(_Section):
 class ExportParams(_Section):
     """ONNX export and its parity check."""
 
-    opset: int = Field(17, ge=17, le=20)
+    opset: int = Field(17, ge=17, le=20, description="ONNX operator set")
     max_mean_difference: float = Field(1.0, ge=0, description="mean absolute difference to PyTorch, in 1/255")
     min_mask_agreement: Ratio = Field(0.99, description="share of pixels with the same decision")
 
@@ -136,16 +136,18 @@ class ExportParams(_Section):
 class Params(_Section):
     """The whole of ``params.yaml``."""
 
-    profile: Literal["smoke", "full"] = "smoke"
-    seed: int = Field(7, ge=0, le=2**31 - 1)
+    profile: Literal["smoke", "full"] = Field("smoke", description="smoke: a first result in minutes; full: in earnest")
+    seed: int = Field(7, ge=0, le=2**31 - 1, description="seed of rendering, training and sampling")
     raw_root: str = Field(".", description="folder the sources' paths are relative to")
     image: ImageParams = ImageParams()
-    sources: dict[Name, SourceParams] = Field(min_length=1)
-    public_sources: dict[Name, SourceParams] = Field(default_factory=dict)
+    sources: dict[Name, SourceParams] = Field(min_length=1, description="datasets to ingest, by name")
+    public_sources: dict[Name, SourceParams] = Field(
+        default_factory=dict, description="used instead of sources when a data folder is given"
+    )
     cleanse: CleanseParams = CleanseParams()
     split: SplitParams = SplitParams()
     gate: GateParams = GateParams()
-    candidates: list[Name] = Field(min_length=1)
+    candidates: list[Name] = Field(min_length=1, description="models to train and compare")
     train: TrainParams
     benchmark: BenchmarkParams
     select: SelectParams = SelectParams()

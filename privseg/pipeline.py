@@ -42,6 +42,7 @@ INGESTED = Path("data/ingested")
 CLEANSED = Path("data/cleansed.parquet")
 MANIFEST = Path("data/manifest.parquet")
 VALIDATION = Path("reports/validation")
+VALIDATED = Path("data/validated.json")
 BENCHMARK = Path("reports/benchmark")
 SELECTION = Path("reports/selection.json")
 EXPORTED = Path("models_export/person_segmentation")
@@ -82,7 +83,9 @@ def stage_validate() -> None:
     """Run the gate; a critical failure raises, so that nothing is trained on bad data."""
     from privseg.datasets.validate import validate
 
-    validate(load_params(), MANIFEST, INGESTED, VALIDATION).raise_if_failed()
+    report = validate(load_params(), MANIFEST, INGESTED, VALIDATION)
+    report.raise_if_failed()
+    _write_json(VALIDATED, {"dataset_version": report.dataset_version})
 
 
 def stage_train(candidate: str) -> None:
@@ -123,7 +126,7 @@ def stage_export() -> None:
         "git_sha": source["git_sha"],
         "git_dirty": source["dirty"],
         "dvc_revision": workspace.record_run(Path.cwd(), "Candidates trained and compared"),
-        "dataset_version": _read_json(VALIDATION / "validation.json")["dataset_version"],
+        "dataset_version": _read_json(VALIDATED)["dataset_version"],
         "candidate": winner,
         "profile": params.profile,
         "metrics": _read_json(BENCHMARK / winner / "result.json")["accuracy"],
@@ -205,7 +208,7 @@ def reproduce(workspace_path: str, stage: str) -> dict[str, Any]:
 def record_dataset(workspace_path: str) -> str:
     """Make the validated dataset a version: pushed to the DVC remote, committed and tagged. Returns its name."""
     root = Path(workspace_path)
-    version = str(_read_json(root / VALIDATION / "validation.json")["dataset_version"])
+    version = str(_read_json(root / VALIDATED)["dataset_version"])
     tag = workspace.record_dataset(root, version)
     emit(f"dataset {version}: pushed and tagged {tag}")
     return version

@@ -128,7 +128,7 @@ def _reusable(home: Path, root: Path) -> dict[str, Any] | None:
     record = home / "out" / "published.json"
     if not record.is_file() or not workspace.up_to_date(root):
         return None
-    from privseg.serving.repository import current, read_record
+    from privseg.serving.versions import current, read_record
 
     published = _read(record)
     version = current(home / "model_repository")

@@ -17,7 +17,7 @@ import av
 import pytest
 
 from privseg.serving import local_triton
-from privseg.serving.repository import list_versions
+from privseg.serving.versions import list_versions
 from privseg.testing.airflow import airflow, standalone
 from privseg.testing.datasets import make_tiny_pairs
 
