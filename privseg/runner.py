@@ -188,11 +188,15 @@ def _summary(
 ) -> dict[str, Any]:
     validation = _read(root / "reports/validation/validation.json")
     selection = _read(root / "reports/selection.json")
+    candidates = [
+        entry | {"fps": _read(root / "reports/benchmark" / entry["candidate"] / "result.json")["speed"]["fps"]}
+        for entry in selection["candidates"]
+    ]
     summary = {
         "dataset_version": validation["dataset_version"],
         "gate": "passed" if validation["success"] else "failed",
         "expectations": len(validation["expectations"]),
-        "candidates": selection["candidates"],
+        "candidates": candidates,
         "winner": selection["winner"],
         "version": published["version"],
         "clip": clip,

@@ -1,6 +1,8 @@
 """Put a frame of a generated clip beside its protected twin: the picture in the README.
 
-Usage, after `make run` without PRIVSEG_DATA: python scripts/before_after.py .privseg/generated docs/images/before_after.jpg
+After `make run` without PRIVSEG_DATA:
+
+    python scripts/before_after.py .privseg/generated docs/images/before_after.jpg
 """
 
 from __future__ import annotations

@@ -23,10 +23,8 @@ __all__ = ["DagRun", "airflow", "run_dag", "standalone"]
 
 _DAG_TEST = """
 import json, sys
-from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
-bag = DagBag(sys.argv[1], bundle_name="dags-folder")
-sync_bag_to_db(bag, "dags-folder", None)
-run = bag.dags[sys.argv[2]].test(run_conf=json.loads(sys.argv[3]))
+from airflow.utils.cli import get_bagged_dag
+run = get_bagged_dag(bundle_names=None, dag_id=sys.argv[1]).test(run_conf=json.loads(sys.argv[2]))
 tasks = [[t.task_id, t.map_index, str(t.state)] for t in run.get_task_instances()]
 print("RESULT" + json.dumps({"state": str(run.state), "tasks": tasks}))
 """
@@ -57,9 +55,10 @@ def airflow(home: Path, *arguments: str, data: Path | None = None) -> str:
 
 def run_dag(home: Path, dag_id: str, *, conf: dict[str, Any], data: Path | None = None) -> DagRun:
     """Execute a DAG with ``dag.test()`` in a process of its own; needs ``airflow db migrate`` before."""
+    airflow(home, "dags", "reserialize")
     environment = os.environ | airflow_environment(home, data=data)
     done = subprocess.run(
-        [sys.executable, "-c", _DAG_TEST, environment["AIRFLOW__CORE__DAGS_FOLDER"], dag_id, json.dumps(conf)],
+        [sys.executable, "-c", _DAG_TEST, dag_id, json.dumps(conf)],
         env=environment,
         capture_output=True,
         text=True,

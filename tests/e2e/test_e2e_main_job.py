@@ -148,11 +148,11 @@ def test_airflow_standalone_shows_and_runs_the_dag(job: MainJob) -> None:
 def test_a_corrupt_file_stops_the_run_and_the_old_version_serves_on(job: MainJob, tmp_path: Path) -> None:
     data = tmp_path / "data"
     make_tiny_pairs(data / "people", images=12, size=96)
-    victim = sorted((data / "people" / "images").iterdir())[5]
+    victim = sorted((data / "people" / "train" / "images").iterdir())[5]
     victim.write_bytes(b"\xff\xd8 no picture")
     sources = (
         "sources={people: {kind: pairs, path: people, human: [1], ignore: [255], terms: generated, "
-        "partitions: [{pool: train, images: images, masks: masks}]}}"
+        "partitions: [{pool: train, images: train/images, masks: train/masks}]}}"
     )
 
     done = privseg("run", "--set", sources, "--set", "image.size=96", home=job.home, data=data)

@@ -1,0 +1,114 @@
+"""What a publisher asks of one running Triton, over gRPC, with errors sorted into privseg's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from tritonclient.grpc import InferenceServerClient, InferInput
+from tritonclient.utils import InferenceServerException
+
+from privseg.errors import GateFailedError, ServerUnavailableError
+from privseg.serving.artifact import INPUT_NAME, MODEL_NAME, OUTPUT_NAME
+
+__all__ = ["Endpoint"]
+
+_ADMIN_HEADER: Final = "triton-grpc-protocol-admin-key"
+_LOAD_SECONDS: Final = 300.0  # a TensorRT engine may be built at the first load
+_ANSWER_SECONDS: Final = 60.0
+_UNREACHABLE: Final = ("StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED", "StatusCode.CANCELLED")
+
+# A replica is asked directly, whatever proxy the environment names. Naming any argument drops the client's defaults,
+# so the message sizes are opened again.
+_CHANNEL: Final = [
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+]
+_T = TypeVar("_T")
+
+
+class Endpoint:
+    """One Triton server (a replica), addressed directly: a load reaches only the server it is sent to.
+
+    Args:
+        url: ``host:port`` of its gRPC service.
+        admin_key: Value of the restricted-protocol header ``admin-key``, where the server wants one.
+    """
+
+    def __init__(self, url: str, admin_key: str | None = None) -> None:
+        self.url = url
+        self._headers = {_ADMIN_HEADER: admin_key} if admin_key else None
+        self._client = InferenceServerClient(url, channel_args=_CHANNEL)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._client.close()
+
+    def require_live(self) -> None:
+        """Raise ServerUnavailableError unless the server answers."""
+        if not self._ask(lambda: self._client.is_server_live(headers=self._headers, client_timeout=5.0)):
+            raise ServerUnavailableError(self.url, "Triton is not live", "run `privseg triton status`")
+
+    def load(self) -> None:
+        """Load the newest version over the one that serves; the old one answers until the new one is ready.
+
+        Raises:
+            GateFailedError: The server refuses the model; it goes on serving what it served.
+            ServerUnavailableError: The server cannot be reached or wants another admin key.
+        """
+        self._ask(lambda: self._client.load_model(MODEL_NAME, headers=self._headers, client_timeout=_LOAD_SECONDS))
+
+    def unload(self) -> None:
+        """Stop serving the model: only for a server that has no good version to go back to."""
+        self._ask(lambda: self._client.unload_model(MODEL_NAME, headers=self._headers, client_timeout=_ANSWER_SECONDS))
+
+    def serves(self, version: int) -> bool:
+        """Return whether that version is ready."""
+        return bool(
+            self._ask(
+                lambda: self._client.is_model_ready(
+                    MODEL_NAME, str(version), headers=self._headers, client_timeout=_ANSWER_SECONDS
+                )
+            )
+        )
+
+    def infer(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int]:
+        """Ask for a segmentation as a client does, without naming a version.
+
+        Args:
+            images: uint8 ``[N,H,W,3]``, RGB, H and W multiples of 32.
+
+        Returns:
+            uint8 ``[N,H,W]``, probability × 255, and the version that answered.
+
+        Raises:
+            GateFailedError: The server refuses the request.
+            ServerUnavailableError: The server cannot be reached.
+        """
+        image = InferInput(INPUT_NAME, list(images.shape), "UINT8")
+        image.set_data_from_numpy(images)
+        result: Any = self._ask(
+            lambda: self._client.infer(MODEL_NAME, [image], headers=self._headers, client_timeout=_ANSWER_SECONDS)
+        )
+        return np.asarray(result.as_numpy(OUTPUT_NAME), np.uint8), int(result.get_response().model_version)
+
+    def _ask(self, call: Callable[[], _T]) -> _T:
+        try:
+            return call()
+        except InferenceServerException as error:
+            message = error.message() or str(error)
+            if "protocol is restricted" in message:  # Triton answers UNAVAILABLE to a wrong key
+                fault = "refuses model control without its admin key"
+                raise ServerUnavailableError(self.url, fault, "give the server's admin key") from None
+            if error.status() in _UNREACHABLE:
+                fault = f"Triton does not answer ({message})"
+                raise ServerUnavailableError(self.url, fault, "run `privseg triton status`, start it, retry") from None
+            raise GateFailedError(self.url, f"Triton refuses ({message})", "read the server's log") from None

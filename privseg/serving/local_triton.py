@@ -1,0 +1,285 @@
+"""Run the real ``tritonserver`` on this machine, on loopback, without a container or a GPU."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import numpy as np
+
+from privseg.errors import GateFailedError, ServerUnavailableError, StorageError
+from privseg.serving.admin import Endpoint
+from privseg.serving.artifact import MODEL_NAME, SIZE_MULTIPLE
+from privseg.serving.config import ensure_config
+from privseg.serving.installation import TritonInstallation, find_installation
+from privseg.serving.launching import choose_ports, launch_child, launch_detached, why_it_ended
+from privseg.serving.triton_state import (
+    LOOPBACK,
+    RunningTriton,
+    forget,
+    http_ok,
+    is_alive,
+    processes,
+    recorded,
+    start_time,
+    status,
+    write_record,
+)
+from privseg.serving.versions import current
+
+__all__ = ["LocalTriton", "RunningTriton", "down", "status", "up"]
+
+START_SECONDS: Final = 90.0
+EXIT_SECONDS: Final = 5  # for requests in flight, once asked to stop
+_SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - where Triton's stubs keep their regions
+
+
+class LocalTriton:
+    """One ``tritonserver`` process over a model repository.
+
+    Args:
+        repository: The model repository; its newest version is loaded at the start, if it has one.
+        state_dir: Where the log, ``triton.json`` and the backend directory go.
+        grpc_port: A port to insist on; None takes a free one. Likewise the other two.
+        http_port: See above.
+        metrics_port: See above.
+        detached: Outlive this process (``privseg triton up``). Otherwise the kernel ends the server when the
+            thread that started it ends, even by SIGKILL.
+        extra_arguments: Further ``tritonserver`` arguments.
+    """
+
+    def __init__(
+        self,
+        repository: Path,
+        state_dir: Path,
+        *,
+        grpc_port: int | None = None,
+        http_port: int | None = None,
+        metrics_port: int | None = None,
+        detached: bool = False,
+        extra_arguments: tuple[str, ...] = (),
+    ) -> None:
+        self.repository = repository.absolute()
+        self.state_dir = state_dir.absolute()
+        self._ports = (grpc_port, http_port, metrics_port)
+        self._detached = detached
+        self._extra = extra_arguments
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> RunningTriton:
+        """Start the server and return once it is ready.
+
+        Raises:
+            ServerUnavailableError: Triton is not installed, a given port is taken, a server of this state
+                directory runs already, or the server did not become ready; the message names the cause.
+            StorageError: The state directory cannot be written.
+        """
+        if status(self.state_dir) is not None:
+            raise ServerUnavailableError(self.state_dir, "its Triton runs already", "run `privseg triton down`")
+        down(self.state_dir)  # what a crashed predecessor left: stubs, shared memory
+        installation = find_installation()
+        grpc, http, metrics = choose_ports(self._ports)
+        record = RunningTriton(
+            pid=0,
+            started=0,
+            grpc_port=grpc,
+            http_port=http,
+            metrics_port=metrics,
+            repository=str(self.repository),
+            log=str(self.state_dir / "triton.log"),
+            region=f"privseg_{uuid.uuid4().hex[:12]}",
+        )
+        try:
+            ensure_config(self.repository)
+            record = self._launch(installation, record)
+        except OSError as error:
+            raise StorageError.from_os_error(self.state_dir, error) from error
+        return self._wait_until_ready(record)
+
+    def _launch(self, installation: TritonInstallation, record: RunningTriton) -> RunningTriton:
+        backends = installation.assemble_backends(self.state_dir / "backends")
+        log = Path(record.log)
+        if log.exists():
+            log.replace(log.with_suffix(".previous.log"))
+        command = [
+            str(installation.server),
+            f"--model-repository={self.repository}",
+            f"--backend-directory={backends}",
+            f"--backend-config=python,shm-region-prefix-name={record.region}",
+            "--model-control-mode=explicit",
+            *([f"--load-model={MODEL_NAME}"] if current(self.repository) else []),
+            "--disable-auto-complete-config",
+            "--strict-readiness=true",
+            "--allow-gpu-metrics=false",
+            f"--exit-timeout-secs={EXIT_SECONDS}",
+            *(f"--{service}-address={LOOPBACK}" for service in ("grpc", "http", "metrics")),
+            f"--grpc-port={record.grpc_port}",
+            f"--http-port={record.http_port}",
+            f"--metrics-port={record.metrics_port}",
+            *self._extra,
+        ]
+        environment = installation.environment(self.state_dir)
+        if self._detached:
+            pid = launch_detached(command, environment, log)
+        else:
+            self._process = launch_child(command, environment, log)
+            pid = self._process.pid
+        record = replace(record, pid=pid, started=start_time(pid))
+        try:
+            write_record(self.state_dir, record)
+        except BaseException:
+            _end(record, signal.SIGKILL)
+            self.stop()
+            raise
+        return record
+
+    def _wait_until_ready(self, record: RunningTriton) -> RunningTriton:
+        deadline = time.monotonic() + START_SECONDS
+        ready = False
+        try:
+            while not (ready := http_ok(f"{record.http_url}/v2/health/ready")):
+                if not is_alive(record) or time.monotonic() > deadline:
+                    break
+                time.sleep(0.05)
+        finally:  # Ctrl-C too: nobody else would end the process
+            if not ready:
+                self.stop()
+        if not ready:
+            fault = f"did not become ready: {why_it_ended(Path(record.log))}"
+            raise ServerUnavailableError("tritonserver", fault, f"read {record.log}")
+        return replace(record, ready=True, versions=tuple(filter(None, [current(self.repository)])))
+
+    def stop(self) -> None:
+        """Stop the server and its stubs; nothing happens when it is not running."""
+        down(self.state_dir)
+        if self._process is not None:
+            self._process.wait()
+            self._process = None
+
+    def kill(self) -> None:
+        """End the server and its stubs at once (SIGKILL), as a crash or the kernel's memory killer would."""
+        record = recorded(self.state_dir)
+        if record is not None:
+            _end(record, signal.SIGKILL)
+        self.stop()
+
+    def status(self) -> RunningTriton | None:
+        """Return what the server is doing now; None when it does not run."""
+        return status(self.state_dir)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def up(
+    repository: Path,
+    state_dir: Path,
+    *,
+    grpc_port: int | None = None,
+    http_port: int | None = None,
+    metrics_port: int | None = None,
+) -> RunningTriton:
+    """Start a server that outlives this process, or return the one that already runs from ``state_dir``.
+
+    A running server that refuses to segment is replaced, on the same ports: when its stub process died, Triton (seen
+    with 2.51) neither starts it again nor reports it.
+
+    Raises:
+        ServerUnavailableError: See ``LocalTriton.start``; also when the running server has another repository.
+        StorageError: The state directory cannot be written.
+    """
+    with _locked(state_dir):
+        running = status(state_dir)
+        if running is not None:
+            if Path(running.repository) != repository.absolute():
+                fault = f"runs already, on {running.repository}"
+                raise ServerUnavailableError("tritonserver", fault, "run `privseg triton down`")
+            if not _refuses(running):
+                return running
+            grpc_port = grpc_port or running.grpc_port
+            http_port = http_port or running.http_port
+            metrics_port = metrics_port or running.metrics_port
+            _end(running, signal.SIGKILL)
+            down(state_dir)
+        server = LocalTriton(
+            repository,
+            state_dir,
+            grpc_port=grpc_port,
+            http_port=http_port,
+            metrics_port=metrics_port,
+            detached=True,
+        )
+        return server.start()
+
+
+def down(state_dir: Path) -> bool:
+    """Stop the server that ``state_dir`` records, stubs included; return whether one was running."""
+    record = recorded(state_dir)
+    if record is None:
+        return False
+    running = is_alive(record)
+    if running:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(record.pid, signal.SIGTERM)
+        _wait_for_end(record, EXIT_SECONDS + 5)
+    _end(record, signal.SIGKILL)  # what did not go in time, or was left behind
+    for region in _SHARED_MEMORY.glob(f"{record.region}*"):  # a killed stub leaves its region
+        region.unlink(missing_ok=True)
+    forget(state_dir)
+    return running
+
+
+def _refuses(running: RunningTriton) -> bool:
+    if not running.versions:
+        return False
+    try:
+        with Endpoint(running.grpc_url) as endpoint:
+            endpoint.infer(np.zeros((1, SIZE_MULTIPLE, SIZE_MULTIPLE, 3), np.uint8))
+    except GateFailedError:
+        return True
+    except ServerUnavailableError:  # busy or starting is no reason to end it
+        return False
+    return False
+
+
+def _end(record: RunningTriton, number: signal.Signals) -> None:
+    for pid in processes(record):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+    _wait_for_end(record, 10)
+
+
+def _wait_for_end(record: RunningTriton, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while processes(record) and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def _locked(state_dir: Path) -> Iterator[None]:
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(state_dir / ".triton.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StorageError.from_os_error(state_dir, error) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

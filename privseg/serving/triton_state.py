@@ -1,0 +1,172 @@
+"""What is known about a local Triton from outside: its record file, its processes and its answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import urllib.request
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from privseg.errors import ServerUnavailableError
+from privseg.serving.artifact import MODEL_NAME
+
+__all__ = [
+    "LOOPBACK",
+    "RunningTriton",
+    "forget",
+    "http_ok",
+    "is_alive",
+    "processes",
+    "recorded",
+    "start_time",
+    "status",
+    "write_record",
+]
+
+LOOPBACK: Final = "127.0.0.1"
+_RECORD: Final = "triton.json"
+_DIRECT: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback never goes through a proxy
+_ENDED: Final = "ZX"  # process states: zombie, gone
+
+
+@dataclass(frozen=True)
+class RunningTriton:
+    """A local server whose process is alive.
+
+    Attributes:
+        ready: It answers, and every model it should serve is loaded.
+        versions: Versions of the person model that are ready.
+        pid: Process id.
+        grpc_port: Port on 127.0.0.1, like the other two.
+        http_port: Health and model control.
+        metrics_port: Prometheus.
+        repository: The model repository.
+        log: The server's log.
+        region: Prefix of its shared memory regions. It stands in the command line of the server and of each of
+            its stubs, and nowhere else.
+        started: Start time of that process in the kernel's ticks, so that a reused id is not mistaken for it.
+    """
+
+    pid: int
+    grpc_port: int
+    http_port: int
+    metrics_port: int
+    repository: str
+    log: str
+    region: str
+    started: int
+    ready: bool = False
+    versions: tuple[int, ...] = ()
+
+    @property
+    def grpc_url(self) -> str:
+        """``127.0.0.1:port``, as Triton clients take it."""
+        return f"{LOOPBACK}:{self.grpc_port}"
+
+    @property
+    def http_url(self) -> str:
+        """``http://127.0.0.1:port``."""
+        return f"http://{LOOPBACK}:{self.http_port}"
+
+    @property
+    def metrics_url(self) -> str:
+        """``http://127.0.0.1:port/metrics``."""
+        return f"http://{LOOPBACK}:{self.metrics_port}/metrics"
+
+
+def status(state_dir: Path) -> RunningTriton | None:
+    """Return what the server of ``state_dir`` is doing; None when it does not run.
+
+    Raises:
+        ServerUnavailableError: ``triton.json`` cannot be read.
+    """
+    record = recorded(state_dir)
+    if record is None or not is_alive(record):
+        return None
+    ready = http_ok(f"{record.http_url}/v2/health/ready")
+    return replace(record, ready=ready, versions=_ready_versions(record))
+
+
+def recorded(state_dir: Path) -> RunningTriton | None:
+    """Return what was recorded when the server of ``state_dir`` was started; None when none was."""
+    path = state_dir / _RECORD
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        return RunningTriton(**{**data, "versions": ()})
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        raise ServerUnavailableError(path, f"cannot be read ({error})", "end its server by hand, remove it") from None
+
+
+def write_record(state_dir: Path, record: RunningTriton) -> None:
+    """Write ``triton.json`` by replacement; raises OSError."""
+    temporary = state_dir / f".{_RECORD}.{os.getpid()}"
+    temporary.write_text(json.dumps(asdict(record), indent=2) + "\n", encoding="utf-8")
+    temporary.replace(state_dir / _RECORD)
+
+
+def forget(state_dir: Path) -> None:
+    """Remove ``triton.json``."""
+    (state_dir / _RECORD).unlink(missing_ok=True)
+
+
+def processes(record: RunningTriton) -> list[int]:
+    """Return the ids of the living processes of this server: itself and its stubs."""
+    mark, alive = record.region.encode(), is_alive(record)
+    found = []
+    for pid in (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()):
+        state, group, _ = _stat(pid)
+        # A process that is just being executed has no command line for a moment; it is in the server's group.
+        if state not in _ENDED and ((alive and group == record.pid) or mark in _command_line(pid)):
+            found.append(pid)
+    return found
+
+
+def is_alive(record: RunningTriton) -> bool:
+    """Return whether the server's own process lives."""
+    state, _, started = _stat(record.pid)
+    return state not in _ENDED and started == record.started
+
+
+def start_time(pid: int) -> int:
+    """Return when a process started, in the kernel's ticks; 0 when there is no such process."""
+    return _stat(pid)[2]
+
+
+def http_ok(url: str) -> bool:
+    """Return whether a loopback URL answers 200."""
+    try:
+        with _DIRECT.open(url, timeout=2) as response:
+            return bool(response.status == 200)
+    except OSError:  # refused, reset, timed out, or an HTTP error status
+        return False
+
+
+def _stat(pid: int) -> tuple[str, int, int]:
+    """Return state, process group and start time of a process."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return "X", 0, 0
+    fields = text.rpartition(")")[2].split()  # the name before it may hold anything
+    return fields[0], int(fields[2]), int(fields[19])
+
+
+def _command_line(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def _ready_versions(record: RunningTriton) -> tuple[int, ...]:
+    request = urllib.request.Request(f"{record.http_url}/v2/repository/index", data=b"{}", method="POST")  # noqa: S310
+    try:
+        with _DIRECT.open(request, timeout=2) as response:
+            index: list[dict[str, Any]] = json.load(response)
+    except (OSError, ValueError):
+        return ()
+    return tuple(sorted(int(e["version"]) for e in index if e["name"] == MODEL_NAME and e.get("state") == "READY"))
