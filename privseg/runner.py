@@ -131,13 +131,11 @@ def _reusable(home: Path, root: Path) -> dict[str, Any] | None:
     from privseg.serving.versions import current, read_record
 
     published = _read(record)
-    version = current(home / "model_repository")
-    if (
-        version != published["version"]
-        or read_record(home / "model_repository", version)["sha256"] != published["sha256"]
-    ):
+    repository = home / "model_repository"
+    version = current(repository)
+    if version is None or version != published["version"]:
         return None
-    return published
+    return published if read_record(repository, version)["sha256"] == published["sha256"] else None
 
 
 def _clip(home: Path, data: Path | None) -> Path:

@@ -263,7 +263,8 @@ def _at(x: float, y: float, z: float) -> Floats:
 
 
 def _between(start: tuple[float, float, float], end: tuple[float, float, float], share: float) -> Floats:
-    return np.array(start) + share * (np.array(end) - np.array(start))
+    point: Floats = np.array(start) + share * (np.array(end) - np.array(start))
+    return point
 
 
 def _arm(stance: Stance, side: int) -> tuple[float, float, float]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 __all__ = ["SHIFT", "Camera", "Floats", "Pixels", "fill", "smooth_noise", "span"]
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating[Any]]
 Pixels = NDArray[np.uint8]
 
 SHIFT = 4  # fractional bits of the fixed-point coordinates given to OpenCV: 1/16 pixel
@@ -89,7 +90,8 @@ class Camera:
 
 def fixed_point(pixels: Floats) -> NDArray[np.int32]:
     """Pixel positions to OpenCV's fixed-point integers with ``SHIFT`` fractional bits."""
-    return np.rint(np.minimum(np.maximum(pixels, -_LIMIT), _LIMIT) * (1 << SHIFT)).astype(np.int32)
+    rounded: NDArray[np.int32] = np.rint(np.clip(pixels, -_LIMIT, _LIMIT) * (1 << SHIFT)).astype(np.int32)
+    return rounded
 
 
 def span(polygon: NDArray[np.int32], height: int, width: int) -> tuple[slice, slice] | None:

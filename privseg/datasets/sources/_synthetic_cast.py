@@ -21,7 +21,8 @@ def place_people(rng: np.random.Generator, world: World) -> list[tuple[Look, Sta
     Sizes on the picture are spread evenly on a logarithmic scale: people spread evenly over the ground would nearly
     all be tiny.
     """
-    count = int(rng.choice([0, rng.integers(1, 3), rng.integers(3, 7), rng.integers(7, 16)], p=[0.2, 0.28, 0.34, 0.18]))
+    groups = np.array([0, rng.integers(1, 3), rng.integers(3, 7), rng.integers(7, 16)])
+    count = int(rng.choice(groups, p=[0.2, 0.28, 0.34, 0.18]))
     smallest = float(rng.choice(_SMALLEST, p=[0.4, 0.25, 0.35])) * world.camera.height / 512
     people: list[tuple[Look, Stance]] = []
     seats = [world.seats[i] for i in rng.permutation(len(world.seats))]

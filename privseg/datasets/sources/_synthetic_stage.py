@@ -214,8 +214,9 @@ class Stage:
         for box in sorted(boxes, key=lambda box: (-(box.x**2 + box.z**2) // 0.02, box.top)):
             corners = box.corners()
             cosine, sine = np.cos(box.turn), np.sin(box.turn)
-            sides = (([0, 1, 5, 4], (sine, 0, -cosine)), ([1, 2, 6, 5], (cosine, 0, sine)))
-            sides += (
+            sides = (
+                ([0, 1, 5, 4], (sine, 0, -cosine)),
+                ([1, 2, 6, 5], (cosine, 0, sine)),
                 ([2, 3, 7, 6], (-sine, 0, cosine)),
                 ([3, 0, 4, 7], (-cosine, 0, -sine)),
                 ([4, 5, 6, 7], (0, 1, 0)),

@@ -83,7 +83,8 @@ def ground_tile(rng: np.random.Generator, kind: str) -> Pixels:
     tone = _grain(rng, fine, coarse)
     if rows:
         _slabs(rng, tone, rows, columns, joint, vary)
-    return np.clip(tone[..., None] + _tint(rng, base, 14), 0, 255).astype(np.uint8)
+    tile: Pixels = np.clip(tone[..., None] + _tint(rng, base, 14), 0, 255).astype(np.uint8)
+    return tile
 
 
 def _window(rng: np.random.Generator, picture: Pixels, x: int, y: int, wide: int, high: int, frame: Colour) -> None:

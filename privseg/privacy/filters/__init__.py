@@ -1,0 +1,1 @@
+"""The ways to cover a person, each with its honest privacy class."""

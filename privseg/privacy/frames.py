@@ -1,0 +1,259 @@
+"""The two kinds of frame, and the only two ways to make one that may leave.
+
+A :class:`RawFrame` shows people and has no way out: its pixels are reachable by :func:`protect` alone, and as the
+model's input. A :class:`ProtectedFrame` is made by :func:`protect` or :func:`slate`, by nothing else; every sink
+accepts only that type. The two share no base class, so that neither passes for the other.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from enum import StrEnum
+from fractions import Fraction
+from typing import Any, Final, NoReturn, final
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from privseg.errors import PrivacyViolationPrevented
+from privseg.privacy.filters.base import Method
+from privseg.privacy.masks import PersonMask
+
+__all__ = ["ProtectedFrame", "RawFrame", "Withheld", "protect", "slate"]
+
+Image = npt.NDArray[np.uint8]
+
+_MAKER: Final = object()
+_MODEL_STRIDE: Final = 32
+_CARD: Final = (24, 26, 30)
+_NOTICE: Final = (222, 222, 222)
+
+
+class Withheld(StrEnum):
+    """Why a frame leaves as a slate; the value is what the slate says."""
+
+    NO_ANSWER = "no answer from the model"
+    LATE = "the model answered too late"
+    SERVER_GONE = "the model server is gone"
+    OVERLOADED = "the model server is overloaded"
+    WRONG_ANSWER = "the model's answer does not fit"
+    EMPTY_ANSWER = "the model's answer is all zero"
+    ERROR = "an internal error"
+
+
+@final
+class RawFrame:
+    """One decoded picture that may show people.
+
+    Args:
+        pixels: uint8 ``(H, W, 3)`` RGB. The frame takes it over; the caller keeps no reference.
+        sequence: Number of the frame within its source, counted from 0, never used twice.
+        pts: Presentation time in units of ``time_base``.
+        time_base: Seconds a unit of ``pts``.
+        decode_seconds: What decoding it took.
+    """
+
+    __slots__ = ("__pixels", "captured", "decode_seconds", "pts", "sequence", "time_base")
+
+    def __init__(
+        self, pixels: Image, *, sequence: int, pts: int, time_base: Fraction, decode_seconds: float = 0.0
+    ) -> None:
+        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
+            raise ValueError(f"a frame is uint8 (H, W, 3), not {pixels.dtype} {pixels.shape}")
+        self.__pixels = pixels
+        self.sequence = sequence
+        self.pts = pts
+        self.time_base = time_base
+        self.decode_seconds = decode_seconds
+        self.captured = time.monotonic()
+
+    @property
+    def width(self) -> int:
+        """Pixels across."""
+        return int(self.__pixels.shape[1])
+
+    @property
+    def height(self) -> int:
+        """Pixels down."""
+        return int(self.__pixels.shape[0])
+
+    def model_input(self, long_side: int) -> Image:
+        """The picture as the model wants it.
+
+        Args:
+            long_side: Pixels of the longer side before rounding.
+
+        Returns:
+            uint8 ``[1, H, W, 3]`` RGB, resized to keep proportions up to rounding both sides to multiples of 32.
+        """
+        scale = long_side / max(self.width, self.height)
+        width, height = (
+            max(round(side * scale / _MODEL_STRIDE), 1) * _MODEL_STRIDE for side in (self.width, self.height)
+        )
+        halves = scale < 0.5  # only then would bilinear sampling skip pixels
+        resized = cv2.resize(
+            self.__pixels, (width, height), interpolation=cv2.INTER_AREA if halves else cv2.INTER_LINEAR
+        )
+        batch: Image = resized[np.newaxis]
+        return batch
+
+    def _protected_pixels(self, mask: npt.NDArray[np.bool_], method: Method) -> Image:
+        return _filtered(self.__pixels, mask, method)
+
+    def __repr__(self) -> str:
+        return f"<RawFrame {self.sequence}: {self.width}x{self.height}>"
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise PrivacyViolationPrevented("raw frame", "cannot be copied, stored or sent", "protect() it first")
+
+
+@final
+class ProtectedFrame:
+    """One picture that may leave: its people are covered, or it is a slate. Made here only."""
+
+    __slots__ = ("captured", "person_ratio", "pixels", "pts", "sequence", "time_base", "withheld")
+
+    def __init__(
+        self,
+        maker: object,
+        pixels: Image,
+        *,
+        sequence: int,
+        pts: int,
+        time_base: Fraction,
+        captured: float,
+        person_ratio: float = 0.0,
+        withheld: Withheld | None = None,
+    ) -> None:
+        if maker is not _MAKER:
+            raise PrivacyViolationPrevented(
+                "protected frame", "is made by privseg.privacy.frames.protect() or slate() only", "call one of them"
+            )
+        pixels.flags.writeable = False
+        #: uint8 ``(H, W, 3)`` RGB, read-only
+        self.pixels = pixels
+        self.sequence = sequence
+        self.pts = pts
+        self.time_base = time_base
+        #: monotonic seconds at which the raw frame was captured
+        self.captured = captured
+        #: covered share of the picture
+        self.person_ratio = person_ratio
+        #: why the frame is a slate; None when it is not
+        self.withheld = withheld
+
+    @property
+    def width(self) -> int:
+        """Pixels across."""
+        return int(self.pixels.shape[1])
+
+    @property
+    def height(self) -> int:
+        """Pixels down."""
+        return int(self.pixels.shape[0])
+
+    def __repr__(self) -> str:
+        state = f"withheld, {self.withheld}" if self.withheld else "protected"
+        return f"<ProtectedFrame {self.sequence}: {self.width}x{self.height}, {state}>"
+
+
+def protect(frame: RawFrame, mask: PersonMask, method: Method) -> ProtectedFrame:
+    """Cover the people of one frame.
+
+    Args:
+        frame: The raw frame.
+        mask: The mask made for exactly this frame.
+        method: The filter; it sees the masked pixels only when its class allows it.
+
+    Raises:
+        PrivacyViolationPrevented: The mask belongs to another frame or size, or the filter's output breaks its
+            promise. Whatever is raised, the caller emits a :func:`slate`.
+    """
+    shape = (frame.height, frame.width)
+    if mask.sequence != frame.sequence:
+        _refuse(frame, f"the mask belongs to frame {mask.sequence}")
+    if mask.pixels.dtype != np.bool_ or mask.pixels.shape != shape:
+        _refuse(frame, f"the mask is {mask.pixels.dtype} {mask.pixels.shape}, the frame {shape}")
+    covered = np.ascontiguousarray(mask.pixels)
+    return ProtectedFrame(
+        _MAKER,
+        frame._protected_pixels(covered, method),
+        sequence=frame.sequence,
+        pts=frame.pts,
+        time_base=frame.time_base,
+        captured=frame.captured,
+        person_ratio=cv2.countNonZero(covered.view(np.uint8)) / covered.size,
+    )
+
+
+def slate(
+    width: int,
+    height: int,
+    reason: Withheld,
+    *,
+    sequence: int,
+    pts: int,
+    time_base: Fraction,
+    captured: float | None = None,
+) -> ProtectedFrame:
+    """A dark card with a notice in place of a frame; no pixel of the scene is in it."""
+    return ProtectedFrame(
+        _MAKER,
+        _card(width, height, Withheld(reason)),
+        sequence=sequence,
+        pts=pts,
+        time_base=time_base,
+        captured=time.monotonic() if captured is None else captured,
+        withheld=Withheld(reason),
+    )
+
+
+def _filtered(pixels: Image, mask: npt.NDArray[np.bool_], method: Method) -> Image:
+    """Apply the filter and check what came back; uint8 ``(H, W, 3)``."""
+    covered = mask.view(np.uint8)
+    outside = np.logical_not(mask).view(np.uint8)
+    # An irreversible filter never sees what it covers, so no mistake in it can let a person through.
+    irreversible = method.privacy_class == "irreversible"
+    given = cv2.bitwise_and(pixels, pixels, mask=outside) if irreversible else pixels.view()
+    given.flags.writeable = False
+    output = method.apply(given, mask)
+    if not isinstance(output, np.ndarray) or output.dtype != np.uint8 or output.shape != pixels.shape:
+        _refuse(method.name, "its output is not a picture of the frame's size")
+    if np.shares_memory(output, pixels):
+        _refuse(method.name, "it returned the raw picture itself")
+    changed = cv2.absdiff(output, pixels)
+    if cv2.countNonZero(cv2.bitwise_and(changed, changed, mask=outside).reshape(mask.shape[0], -1)):
+        _refuse(method.name, "it changed pixels outside the mask")
+    if not irreversible and not changed.any() and _varies(pixels, covered):
+        _refuse(method.name, "it left the masked pixels as they were")
+    return output
+
+
+def _varies(pixels: Image, covered: npt.NDArray[np.uint8]) -> bool:
+    """Whether the covered pixels have more than one colour (a flat area may well stay as it is)."""
+    _, deviation = cv2.meanStdDev(pixels, mask=covered)
+    return bool(cv2.countNonZero(covered) and deviation.max() > 0)
+
+
+def _refuse(subject: object, fault: str) -> NoReturn:
+    raise PrivacyViolationPrevented(subject, fault, "the frame leaves as a slate; correct the fault")
+
+
+def _card(width: int, height: int, reason: Withheld) -> Image:
+    return _drawn_card(width, height, str(reason)).copy()
+
+
+@functools.lru_cache(maxsize=8)
+def _drawn_card(width: int, height: int, notice: str) -> Image:
+    card: Image = np.full((height, width, 3), _CARD, np.uint8)
+    font = cv2.FONT_HERSHEY_SIMPLEX
+    for line, text in enumerate(("FRAME WITHHELD", notice)):
+        (natural, _), _ = cv2.getTextSize(text, font, 1.0, 1)
+        scale = min(0.8 * width / natural, height / 160)
+        thickness = max(round(scale * 1.5), 1)
+        (across, up), _ = cv2.getTextSize(text, font, scale, thickness)
+        origin = ((width - across) // 2, height // 2 + (-up // 2 if line == 0 else 2 * up))
+        cv2.putText(card, text, origin, font, scale, _NOTICE, thickness, cv2.LINE_AA)
+    return card

@@ -1,0 +1,177 @@
+"""One file or camera in, one H.264 file out, with every person covered and as many frames as came in."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from threading import Event
+from typing import Any, Final
+
+from privseg.errors import DataError, StorageError, UsageError
+from privseg.privacy.filters.base import Method
+from privseg.privacy.masks import MaskPolicy
+from privseg.streaming.camera import CameraReport, run_camera
+from privseg.streaming.segmenter import SegmenterBackend, TritonSegmenter
+from privseg.streaming.sinks import H264FileSink, output_format
+from privseg.streaming.source import FrameSource, VideoSource
+from privseg.streaming.telemetry import Telemetry
+
+__all__ = ["anonymize", "anonymize_file", "write_report"]
+
+# A camera's frame is worthless when it is late; a recording can wait for a busy server.
+_LIVE_DEADLINE: Final = 2.0
+_RECORDING_DEADLINE: Final = 10.0
+
+
+def anonymize(
+    source: str | FrameSource,
+    out: Path,
+    *,
+    method: Method,
+    segmenter: SegmenterBackend,
+    policy: MaskPolicy | None = None,
+    report: Path | None = None,
+    telemetry: Telemetry | None = None,
+    long_side: int = 512,
+    max_frames: int | None = None,
+    stop: Event | None = None,
+    progress: Callable[[CameraReport], None] | None = None,
+) -> CameraReport:
+    """Protect one video.
+
+    Args:
+        source: Path or URL of the video, or a source of one's own.
+        out: ``.mp4``, ``.mov`` or ``.mkv``; put in place when it is whole.
+        method: How people are covered.
+        segmenter: Where to ask for people.
+        policy: How an answer becomes the covered area.
+        report: Where to write the report as JSON, if anywhere.
+        telemetry: Metrics to count in.
+        long_side: Pixels of the longer side of the model's input.
+        max_frames: End after so many frames.
+        stop: Ends the run; what was written stays.
+        progress: Called with the report so far, about every two seconds.
+
+    Returns:
+        The report. ``frames_blanked`` above 0 means that the model did not answer for all of them; the caller ends
+        with exit code 6 then.
+
+    Raises:
+        UsageError: The source does not exist, or ``out`` is it, or has no known ending.
+        ServerUnavailableError: The model is not ready (nothing was written), or a camera was lost (what came before
+            is in ``out``).
+        DataError: The source is no video (nothing was written), or is truncated (what it held is in ``out``).
+        StorageError: ``out`` or ``report`` cannot be written.
+    """
+    output_format(out)
+    camera = source if not isinstance(source, str) else VideoSource(source)
+    if isinstance(source, str):
+        _refuse_same_file(source, out)
+    segmenter.check_ready()
+
+    def open_sink(width: int, height: int, frame_rate: Fraction) -> H264FileSink:
+        return H264FileSink(out, frame_rate, (width, height))
+
+    result = run_camera(
+        "clip",
+        camera,
+        segmenter,
+        method,
+        open_sink,
+        output=str(out),
+        telemetry=telemetry or Telemetry(),
+        policy=policy,
+        long_side=long_side,
+        max_frames=max_frames,
+        stop=stop,
+        progress=progress,
+    )
+    if report is not None:
+        write_report(report, result)
+    if result.error is not None:
+        raise result.error
+    if result.frames_out == 0:
+        raise DataError(camera.name, "delivered no frame", "check the camera")
+    return result
+
+
+def anonymize_file(
+    source: str,
+    out: Path,
+    *,
+    method: Method,
+    triton: str,
+    policy: MaskPolicy | None = None,
+    report: Path | None = None,
+    realtime: bool = False,
+    max_frames: int | None = None,
+    metrics_file: Path | None = None,
+    metrics_port: int | None = None,
+    say: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Protect one video through Triton: :func:`anonymize` with its parts put together.
+
+    Args:
+        source: Path or URL of the video.
+        out: The protected file.
+        method: How people are covered.
+        triton: ``host:port`` of Triton's gRPC service.
+        policy: How an answer becomes the covered area.
+        report: Where to write the report as JSON, if anywhere.
+        realtime: Read a file at its own pace, as a camera would; late frames are dropped.
+        max_frames: End after so many frames.
+        metrics_file: Where to write the metrics at the end, if anywhere.
+        metrics_port: Serve them meanwhile, on loopback; 0 takes a free port.
+        say: Takes a line of progress every few seconds.
+
+    Returns:
+        The report as plain data.
+
+    Raises:
+        PrivsegError: As :func:`anonymize`.
+    """
+    camera = VideoSource(source, realtime=realtime)
+    _refuse_same_file(source, out)
+    telemetry = Telemetry()
+    deadline = _LIVE_DEADLINE if camera.live else _RECORDING_DEADLINE
+    with contextlib.ExitStack() as stack:
+        segmenter = stack.enter_context(TritonSegmenter(triton, deadline_seconds=deadline))
+        segmenter.check_ready()  # before anything is written, the metrics file included
+        if metrics_file is not None:
+            stack.callback(telemetry.write, metrics_file)
+        if metrics_port is not None:
+            server = telemetry.serve(metrics_port)
+            stack.callback(server.close)
+            if say:
+                say(f"metrics on {server.url}")
+        result = anonymize(
+            camera,
+            out,
+            method=method,
+            segmenter=segmenter,
+            policy=policy,
+            report=report,
+            telemetry=telemetry,
+            max_frames=max_frames,
+            progress=(lambda so_far: say(so_far.progress_line())) if say else None,
+        )
+    return result.model_dump(mode="json")
+
+
+def _refuse_same_file(source: str, out: Path) -> None:
+    if Path(source).exists() and out.exists() and out.samefile(source):
+        raise UsageError(out, "is the source itself", "choose another output")
+
+
+def write_report(path: Path, report: CameraReport) -> None:
+    """Write a report as JSON, whole or not at all. Raises StorageError."""
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise StorageError.from_os_error(path, error) from None

@@ -1,0 +1,289 @@
+"""The pipeline of one camera: source, model, protection, sink.
+
+A recording delivers every frame in order; while the model works on some frames, others are decoded, covered and
+encoded. A live source delivers its newest frame; what came in between is dropped and counted.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from fractions import Fraction
+from threading import Event
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from privseg.errors import PrivsegError
+from privseg.privacy.filters.base import Method
+from privseg.privacy.frames import ProtectedFrame
+from privseg.privacy.masks import MaskPolicy
+from privseg.streaming.feed import FeedEvents, LiveFeed
+from privseg.streaming.protector import Protector
+from privseg.streaming.segmenter import SegmenterBackend
+from privseg.streaming.sinks import FrameSink
+from privseg.streaming.source import FrameSource
+from privseg.streaming.telemetry import Telemetry
+
+__all__ = ["BlankedRange", "CameraReport", "SinkOpener", "run_camera"]
+
+#: called with width, height and nominal frame rate, once, before the first frame leaves
+SinkOpener = Callable[[int, int, Fraction], FrameSink]
+
+_POLL_SECONDS: Final = 0.2
+_PROGRESS_SECONDS: Final = 2.0
+_MAX_RANGES: Final = 1000
+_READER_SECONDS: Final = 1.0  # a reader that hangs in the network is left behind; it is a daemon
+
+
+class BlankedRange(BaseModel):
+    """Frames in a row that left as slates for one reason."""
+
+    first: int = Field(description="sequence number of the first")
+    last: int = Field(description="sequence number of the last")
+    reason: str = Field(description="what the slate says")
+    detail: str = Field(description="for the operator")
+
+    def __len__(self) -> int:
+        return self.last - self.first + 1
+
+
+class CameraReport(BaseModel):
+    """What became of one camera's frames."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    camera: str
+    source: str = Field(description="path or address, without credentials")
+    output: str
+    method: str
+    method_params: dict[str, Any]
+    privacy_class: str
+    purpose: str = ""
+    frames_in: int = 0
+    frames_out: int = 0
+    frames_blanked: int = Field(0, description="of frames_out, those that left as slates")
+    frames_dropped: int = Field(0, description="live frames that a newer one replaced")
+    corrupt_packets: int = 0
+    reconnects: int = 0
+    blanked_ranges: list[BlankedRange] = Field(default_factory=list, description="the last thousand")
+    blank_reason: str = Field("", description="why, for the longest range of blank frames")
+    model_versions: list[str] = Field(default_factory=list)
+    seconds: float = 0.0
+    fps: float = Field(0.0, description="frames out a second")
+    fault: str | None = Field(None, description="what ended it before its time")
+    error: Exception | None = Field(None, exclude=True)
+
+    def progress_line(self) -> str:
+        """One line for whoever waits."""
+        blanked = f", {self.frames_blanked} blank ({self.blank_reason})" if self.frames_blanked else ""
+        return f"{self.camera}: {self.frames_out} frames out, {self.fps:.1f} a second{blanked}"
+
+
+class _Run:
+    """The state of one run. Frames pass through it unseen: only the protector touches a raw one."""
+
+    def __init__(
+        self,
+        camera: str,
+        source: FrameSource,
+        protector: Protector,
+        open_sink: SinkOpener,
+        telemetry: Telemetry,
+        report: CameraReport,
+        progress: Callable[[CameraReport], None] | None,
+    ) -> None:
+        self.camera = camera
+        self.source = source
+        self.protector = protector
+        self.telemetry = telemetry
+        self.report = report
+        self.sink: FrameSink | None = None
+        self.taken = 0
+        self._open_sink = open_sink
+        self._progress = progress
+        self._ranges: deque[BlankedRange] = deque(maxlen=_MAX_RANGES)
+        self._last_blanked = False
+        self._begun = self._told = time.monotonic()
+
+    def begin(self, frame: Any) -> None:
+        """Take one frame of the source and ask the model about it."""
+        self.taken += 1
+        self.protector.begin(frame)
+
+    def emit(self) -> None:
+        """Let the oldest pending frame leave, covered or as a slate."""
+        frame = self.protector.finish()
+        if self.sink is None:
+            self.sink = self._open_sink(frame.width, frame.height, self.source.frame_rate)
+        begun = time.perf_counter()
+        self.sink.write(frame)
+        self.telemetry.observe_stage(self.camera, "encode", time.perf_counter() - begun)
+        self.telemetry.published(self.camera, frame)
+        self.report.frames_out += 1
+        self._note_blanked(frame)
+        if self._progress and time.monotonic() - self._told >= _PROGRESS_SECONDS:
+            self._told = time.monotonic()
+            self._progress(self.snapshot())
+
+    def drain(self) -> None:
+        """Let every pending frame leave."""
+        while self.protector.pending:
+            self.emit()
+
+    # The three below are called from the reader's thread, which alone changes these two numbers.
+
+    def dropped(self) -> None:
+        """Count a frame that a newer one replaced."""
+        self.report.frames_dropped += 1
+        self.telemetry.dropped(self.camera)
+
+    def lost(self) -> None:
+        """The camera is gone."""
+        self.telemetry.lost(self.camera)
+
+    def reconnected(self) -> None:
+        """The camera is back."""
+        self.report.reconnects += 1
+        self.telemetry.reconnected(self.camera)
+
+    def snapshot(self) -> CameraReport:
+        """The report as of now."""
+        seconds = time.monotonic() - self._begun
+        now = {
+            "frames_in": self.taken + self.report.frames_dropped,
+            "seconds": round(seconds, 3),
+            "fps": round(self.report.frames_out / seconds, 2) if seconds else 0.0,
+            "corrupt_packets": self.source.corrupt,
+            "blanked_ranges": list(self._ranges),
+            "blank_reason": max(self._ranges, key=len).reason if self._ranges else "",
+            "model_versions": list(self.protector.model_versions),
+        }
+        return self.report.model_copy(update=now)
+
+    def _note_blanked(self, frame: ProtectedFrame) -> None:
+        if frame.withheld is None:
+            self._last_blanked = False
+            return
+        self.report.frames_blanked += 1
+        reason = str(frame.withheld)
+        if self._last_blanked and self._ranges[-1].reason == reason:
+            self._ranges[-1].last = frame.sequence
+        else:
+            detail = self.protector.last_detail
+            self._ranges.append(BlankedRange(first=frame.sequence, last=frame.sequence, reason=reason, detail=detail))
+        self._last_blanked = True
+
+
+def run_camera(
+    camera: str,
+    source: FrameSource,
+    segmenter: SegmenterBackend,
+    method: Method,
+    open_sink: SinkOpener,
+    *,
+    output: str,
+    telemetry: Telemetry,
+    policy: MaskPolicy | None = None,
+    long_side: int = 512,
+    max_frames: int | None = None,
+    reconnect: bool = False,
+    stop: Event | None = None,
+    progress: Callable[[CameraReport], None] | None = None,
+) -> CameraReport:
+    """Protect one camera until it ends, ``max_frames`` came in, or ``stop`` is set.
+
+    Args:
+        camera: Its name in metrics and in the report.
+        source: Where its frames come from.
+        segmenter: Where to ask for people; used by this camera alone.
+        method: How people are covered.
+        open_sink: Makes the sink.
+        output: Name of the output for the report.
+        telemetry: Metrics of the gateway.
+        policy: How an answer becomes the covered area.
+        long_side: Pixels of the longer side of the model's input.
+        max_frames: End after so many frames.
+        reconnect: Open a live source again when it is lost.
+        stop: Ends the run; what was written stays.
+        progress: Called with the report so far, about every two seconds.
+
+    Returns:
+        The report. Where the source ended before its time, ``fault`` and ``error`` tell; the protected part is kept.
+
+    Raises:
+        StorageError: The output cannot be written; it is thrown away.
+        PrivacyViolationPrevented: A sink refused a frame; the output is thrown away.
+    """
+    stop = stop or Event()
+    telemetry.register(camera, method)
+    protector = Protector(camera, segmenter, method, policy or MaskPolicy(), telemetry, long_side=long_side)
+    report = CameraReport(
+        camera=camera,
+        source=source.name,
+        output=output,
+        method=method.name,
+        method_params=method.params.model_dump(),
+        privacy_class=method.privacy_class,
+    )
+    run = _Run(camera, source, protector, open_sink, telemetry, report, progress)
+    play = _play_live if source.live else _play_recording
+    try:
+        error = play(run, segmenter.max_in_flight, max_frames, reconnect, stop)
+        run.drain()
+        if run.sink is not None:
+            run.sink.close()
+    except BaseException:  # an interrupt too: half a file must not take the place of a whole one
+        if run.sink is not None:
+            run.sink.abort()
+        raise
+    finally:
+        source.stop()
+    error = error or source.fault
+    fault = str(error) if error else None
+    return run.snapshot().model_copy(update={"fault": fault, "error": error})
+
+
+def _play_recording(
+    run: _Run, in_flight: int, max_frames: int | None, _reconnect: bool, stop: Event
+) -> Exception | None:
+    """Every frame in order, up to ``in_flight`` of them with the model; returns what ended the source."""
+    frames = run.source.frames()
+    while run.taken != max_frames and not stop.is_set():
+        try:
+            frame = next(frames, None)
+        except PrivsegError as error:
+            return error
+        if frame is None:
+            break
+        run.begin(frame)
+        if run.protector.pending >= in_flight:
+            run.emit()
+    return None
+
+
+def _play_live(run: _Run, in_flight: int, max_frames: int | None, reconnect: bool, stop: Event) -> Exception | None:
+    """The newest frame each time; returns what ended the source."""
+    ended = Event()
+    events = FeedEvents(run.dropped, run.lost, run.reconnected)
+    feed = LiveFeed(run.source.frames, ended, events, reconnect=reconnect and run.source.endless)
+    feed.start()
+    try:
+        while run.taken != max_frames and not stop.is_set() and not feed.exhausted:
+            frame = feed.take(0 if run.protector.pending else _POLL_SECONDS)
+            if frame is not None:
+                run.begin(frame)
+                frame = None
+            # Waiting for an answer comes before idling, so that no frame leaves later than it must.
+            elif run.protector.pending:
+                run.emit()
+            if run.protector.pending >= in_flight:
+                run.emit()
+    finally:
+        ended.set()
+        run.source.stop()
+        error = feed.close(_READER_SECONDS)
+    if error is not None and not isinstance(error, PrivsegError):
+        raise error
+    return error

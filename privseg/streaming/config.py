@@ -1,0 +1,109 @@
+"""``cameras.yaml``, typed: what the gateway needs to know, with every field's meaning and bounds."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from privseg.errors import UsageError
+from privseg.privacy.masks import MaskPolicy
+
+__all__ = ["CameraConfig", "GatewayConfig", "MetricsConfig", "TritonConfig", "load_config"]
+
+_VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+CameraName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,40}$")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TritonConfig(_Section):
+    """Where the model is served."""
+
+    url: str = Field("127.0.0.1:8001", description="host:port of gRPC; dns:///name:port balances over several")
+    model: str = "person_segmentation"
+    deadline_seconds: float = Field(1.0, gt=0, le=60, description="a frame without an answer by then is withheld")
+    max_in_flight: int = Field(3, ge=1, le=16, description="requests in flight for each camera")
+    long_side: int = Field(512, ge=64, le=2048, multiple_of=32, description="longer side of the model's input, pixels")
+
+
+class MetricsConfig(_Section):
+    """Where Prometheus scrapes."""
+
+    port: int = Field(9464, ge=0, le=65535, description="0 takes a free port")
+    address: str = "127.0.0.1"
+
+
+class CameraConfig(_Section):
+    """One camera and its one output."""
+
+    source: SecretStr = Field(description="path or URL; may hold ${VARIABLES} for credentials")
+    output: str = Field(min_length=1, description=".mp4, .mov or .mkv; may hold strftime codes such as %Y%m%dT%H%M%S")
+    method: str = Field(description="how people are covered; there is no default and no way to switch it off")
+    params: dict[str, Any] = Field(default_factory=dict, description="the method's parameters")
+    purpose: str = Field(min_length=3, description="what the camera is for, in writing; part of the record")
+    realtime: bool = Field(True, description="play a file at its own pace, dropping frames the model is too slow for")
+    loop: bool = Field(False, description="start a file again when it ends")
+    max_frames: int | None = Field(None, ge=1, description="end after so many frames")
+
+
+class GatewayConfig(_Section):
+    """The whole of ``cameras.yaml``."""
+
+    triton: TritonConfig = TritonConfig()
+    metrics: MetricsConfig = MetricsConfig()
+    policy: MaskPolicy = MaskPolicy()
+    cameras: dict[CameraName, CameraConfig] = Field(min_length=1)
+
+
+def load_config(path: Path, environment: Mapping[str, str] | None = None) -> GatewayConfig:
+    """Read and check the gateway's configuration.
+
+    Args:
+        path: The YAML file.
+        environment: Values for ``${VARIABLES}``; the process's environment by default.
+
+    Raises:
+        UsageError: The file is missing or no YAML, a variable is not set, or a field is unknown or out of bounds.
+            The message names the field and never its value.
+    """
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(path, f"cannot be read ({error.strerror})", "give the path of a cameras.yaml") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)  # the error's own text would quote the line, password and all
+        where = f" at line {mark.line + 1}" if mark else ""
+        raise UsageError(path, f"is not valid YAML{where}", "correct the file") from None
+    if not isinstance(data, dict):
+        raise UsageError(path, "holds no mapping", "give it triton, metrics, policy and cameras")
+    filled = _interpolated(data, path, "", os.environ if environment is None else environment)
+    try:
+        return GatewayConfig.model_validate(filled)
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise UsageError(path, f"{field}: {first['msg']}", f"correct {field}") from None
+
+
+def _interpolated(value: Any, path: Path, field: str, environment: Mapping[str, str]) -> Any:
+    """Replace ``${NAME}`` in every text of the tree."""
+    if isinstance(value, dict):
+        return {
+            key: _interpolated(item, path, f"{field}.{key}".lstrip("."), environment) for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [_interpolated(item, path, f"{field}[{index}]", environment) for index, item in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+    missing = [name for name in _VARIABLE.findall(value) if name not in environment]
+    if missing:
+        raise UsageError(path, f"{field}: the variable {missing[0]} is not set", f"export {missing[0]}")
+    return _VARIABLE.sub(lambda match: environment[match[1]], value)

@@ -1,0 +1,142 @@
+"""Each method covers what it must, touches nothing else, and is of the class it claims."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from privseg.errors import UsageError
+from privseg.privacy.filters.registry import METHODS, create_method, describe_methods
+
+Image = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
+
+IRREVERSIBLE = sorted(name for name, kind in METHODS.items() if kind.privacy_class == "irreversible")
+shapes = st.tuples(st.integers(1, 33), st.integers(1, 33))
+
+
+@st.composite
+def scenes(draw: st.DrawFn) -> tuple[Image, Mask]:
+    shape = draw(shapes)
+    image = draw(hnp.arrays(np.uint8, (*shape, 3)))
+    mask = draw(hnp.arrays(np.bool_, shape, elements=st.booleans()))
+    return image, mask
+
+
+def frozen(image: Image) -> Image:
+    image.flags.writeable = False
+    return image
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+@settings(deadline=None)
+@given(scene=scenes())
+def test_outside_the_mask_every_bit_stays(name: str, scene: tuple[Image, Mask]) -> None:
+    image, mask = scene
+    output = create_method(name).apply(frozen(image), mask)
+    assert output.dtype == np.uint8
+    assert output.shape == image.shape
+    assert np.array_equal(output[~mask], image[~mask])
+
+
+@pytest.mark.parametrize("name", IRREVERSIBLE)
+@settings(deadline=None)
+@given(scene=scenes(), seed=st.integers(0, 2**32 - 1))
+def test_irreversible_output_does_not_depend_on_what_was_covered(
+    name: str, scene: tuple[Image, Mask], seed: int
+) -> None:
+    image, mask = scene
+    other = image.copy()
+    other[mask] = np.random.default_rng(seed).integers(0, 256, (int(mask.sum()), 3), np.uint8)
+    method = create_method(name)
+    assert method.apply(frozen(image), mask).tobytes() == method.apply(frozen(other), mask).tobytes()
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+@pytest.mark.parametrize("shape", [(1, 1), (7, 5), (31, 64), (2, 301)])
+@pytest.mark.parametrize("filled", [False, True])
+def test_odd_sizes_with_empty_and_full_masks(name: str, shape: tuple[int, int], filled: bool) -> None:
+    image = np.random.default_rng(1).integers(0, 256, (*shape, 3), np.uint8)
+    output = create_method(name).apply(frozen(image.copy()), np.full(shape, filled))
+    assert output.shape == image.shape
+    if not filled:
+        assert np.array_equal(output, image)
+
+
+def test_blank_is_neutral_grey_or_the_colour_asked_for() -> None:
+    image, mask = np.zeros((4, 4, 3), np.uint8), np.eye(4, dtype=np.bool_)
+    assert (create_method("blank").apply(image, mask)[mask] == 128).all()
+    assert (create_method("blank", {"color": "#12fE00"}).apply(image, mask)[mask] == (0x12, 0xFE, 0)).all()
+
+
+def test_silhouette_has_a_lighter_outline_inside_the_mask() -> None:
+    mask = np.zeros((200, 200), np.bool_)
+    mask[50:150, 80:120] = True
+    image = np.zeros((200, 200, 3), np.uint8)
+    output = create_method("silhouette", {"color": "#203040", "outline": "#ffffff", "outline_width": 0.01})
+    drawn = output.apply(image, mask)
+    assert (drawn[50, 80:120] == 255).all()
+    assert (drawn[100, 100] == (0x20, 0x30, 0x40)).all()
+    assert not drawn[~mask].any()
+
+
+def test_pixelate_leaves_at_most_six_cells_across_a_person_of_any_size() -> None:
+    rng = np.random.default_rng(3)
+    for height, width in ((60, 30), (240, 100), (100, 180)):
+        image = rng.integers(0, 256, (300, 300, 3), np.uint8)
+        mask = np.zeros((300, 300), np.bool_)
+        mask[20 : 20 + height, 40 : 40 + width] = True
+        person = create_method("pixelate", {"cells": 6}).apply(image, mask)[20 : 20 + height, 40 : 40 + width]
+        assert len(np.unique(person.reshape(-1, 3), axis=0)) <= 36
+        assert 1 + np.any(person[1:, 0] != person[:-1, 0], axis=1).sum() <= 6
+        assert 1 + np.any(person[0, 1:] != person[0, :-1], axis=1).sum() <= 6
+
+
+def test_pixelate_sizes_each_person_on_its_own() -> None:
+    image = np.random.default_rng(3).integers(0, 256, (300, 300, 3), np.uint8)
+    mask = np.zeros((300, 300), np.bool_)
+    mask[10:250, 10:100] = True
+    mask[10:70, 200:230] = True
+    small = create_method("pixelate", {"cells": 6}).apply(image, mask)[10:70, 200:230]
+    assert len(np.unique(small.reshape(-1, 3), axis=0)) > 1
+
+
+def test_a_cell_is_the_mean_of_its_masked_pixels_only() -> None:
+    image = np.full((12, 12, 3), 255, np.uint8)
+    image[4:8, 4:8] = 10
+    mask = np.zeros((12, 12), np.bool_)
+    mask[4:8, 4:8] = True
+    assert (create_method("pixelate").apply(image, mask)[mask] == 10).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "said"),
+    [
+        ("blur", {}, "blank, pixelate, silhouette"),
+        ("blank", {"colour": "#000000"}, "color"),
+        ("blank", {"color": "red"}, "color"),
+        ("pixelate", {"cells": "7"}, "less than or equal to 6"),
+        ("silhouette", {"outline_width": "-1"}, "outline_width"),
+    ],
+)
+def test_a_wrong_method_or_parameter_is_named(name: str, params: dict[str, str], said: str) -> None:
+    with pytest.raises(UsageError, match="method") as caught:
+        create_method(name, params)
+    assert said in str(caught.value)
+
+
+def test_parameters_may_come_as_text_from_a_command_line() -> None:
+    assert create_method("pixelate", {"cells": "4"}).params.model_dump()["cells"] == 4
+
+
+def test_every_method_says_what_it_is_and_what_it_does_not_hide() -> None:
+    described = describe_methods()
+    assert {entry["name"] for entry in described} == set(METHODS)
+    for entry in described:
+        assert entry["privacy_class"] in {"irreversible", "obfuscation", "reversible with key"}
+        assert entry["does_not_hide"]
+    assert next(e for e in described if e["name"] == "pixelate")["parameters"]["cells"] == "5 (1 to 6)"

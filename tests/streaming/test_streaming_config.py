@@ -1,0 +1,88 @@
+"""The gateway's configuration: bounded, with credentials from the environment and never in a message."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from privseg.errors import UsageError
+from privseg.streaming.config import load_config
+
+CAMERA = """
+cameras:
+  door:
+    source: rtsp://viewer:${DOOR_PASSWORD}@10.0.0.5/live
+    output: out/door.mp4
+    method: silhouette
+    purpose: watch the delivery door
+"""
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "cameras.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_a_small_file_has_sound_defaults(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, CAMERA), {"DOOR_PASSWORD": "s3cret"})
+    camera = config.cameras["door"]
+    assert camera.source.get_secret_value() == "rtsp://viewer:s3cret@10.0.0.5/live"
+    assert (config.triton.url, config.metrics.address, config.policy.threshold) == ("127.0.0.1:8001", "127.0.0.1", 0.35)
+    assert "s3cret" not in repr(config)
+    assert "s3cret" not in config.model_dump_json()
+
+
+def test_everything_can_be_said(tmp_path: Path) -> None:
+    text = (
+        CAMERA
+        + """    params: {color: "#101010"}
+    loop: true
+    max_frames: 7
+triton: {url: "dns:///triton:8001", deadline_seconds: 0.2, max_in_flight: 2, long_side: 640}
+metrics: {port: 0, address: 0.0.0.0}
+policy: {threshold: 0.3, hold_frames: 10}
+"""
+    )
+    config = load_config(write(tmp_path, text), {"DOOR_PASSWORD": "x"})
+    assert config.triton.long_side == 640
+    assert config.policy.hold_frames == 10
+    assert config.cameras["door"].params == {"color": "#101010"}
+
+
+def test_a_missing_variable_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"cameras\.door\.source: the variable DOOR_PASSWORD is not set"):
+        load_config(write(tmp_path, CAMERA), {})
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "field"),
+    [
+        ("    method: silhouette\n", "", "cameras.door.method"),
+        ("    purpose: watch the delivery door\n", "", "cameras.door.purpose"),
+        ("method: silhouette", "methode: silhouette", "cameras.door.method"),
+        ("cameras:", "triton: {deadline_seconds: 0}\ncameras:", "triton.deadline_seconds"),
+        ("cameras:", "policy: {threshold: 2}\ncameras:", "policy.threshold"),
+        ("  door:", "  Front Door:", "cameras"),
+        ("    source: rtsp://viewer:${DOOR_PASSWORD}@10.0.0.5/live\n", "    source: [s3cret]\n", "cameras.door.source"),
+    ],
+)
+def test_a_wrong_field_is_named_and_its_value_is_not(tmp_path: Path, old: str, new: str, field: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_config(write(tmp_path, CAMERA.replace(old, new)), {"DOOR_PASSWORD": "s3cret"})
+    assert field in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["cameras: [", "just text", "cameras: {}", "", "source: rtsp://u:s3cret@h: : x"])
+def test_what_is_no_configuration(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_config(write(tmp_path, text))
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be read"):
+        load_config(tmp_path / "none.yaml")
