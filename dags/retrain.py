@@ -88,11 +88,12 @@ def retrain() -> None:
     def record_dataset(ready: dict[str, Any]) -> str:
         return pipeline.record_dataset(ready["path"])
 
-    @task(map_index_template="{{ candidate }}")
+    # One candidate at a time: budgets are wall-clock seconds and latencies are compared, so they must not compete.
+    @task(map_index_template="{{ candidate }}", max_active_tis_per_dagrun=1)
     def train(ready: dict[str, Any], candidate: str) -> dict[str, Any]:
         return pipeline.reproduce(ready["path"], f"train@{candidate}")
 
-    @task(map_index_template="{{ candidate }}")
+    @task(map_index_template="{{ candidate }}", max_active_tis_per_dagrun=1)
     def evaluate(ready: dict[str, Any], candidate: str) -> dict[str, Any]:
         return pipeline.reproduce(ready["path"], f"evaluate@{candidate}")
 

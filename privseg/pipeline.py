@@ -188,7 +188,11 @@ def emit(line: str) -> None:
 @_step
 def prepare(home: str, data: str | None, overrides: dict[str, str] | None = None) -> dict[str, Any]:
     """Make the workspace ready; returns its path, sources and candidates as plain values (for XCom)."""
+    from privseg.training.candidates import find_candidate
+
     ready = workspace.prepare(Path(home), data=Path(data) if data else None, overrides=overrides)
+    for candidate in ready.candidates:
+        find_candidate(candidate)  # an hour of ingesting later is too late to hear of a typing error
     emit(f"workspace {ready.path}: {len(ready.sources)} sources, {len(ready.candidates)} candidates")
     return {"path": str(ready.path), "sources": ready.sources, "candidates": ready.candidates}
 

@@ -42,11 +42,11 @@ def run_main_job(home: Path, *, data: Path | None, overrides: dict[str, str]) ->
     data = data.resolve() if data else None
     with _only_run(home):
         _say("preparing the workspace")
-        ready = workspace.prepare(home, data=data, overrides=overrides)
+        root = Path(pipeline.prepare(str(home), str(data) if data else None, overrides)["path"])
         _say("starting Triton")
         triton = local_triton.up(home / "model_repository", home / "triton")
         _say(f"Triton answers on {triton.grpc_url} (log {triton.log})")
-        served = _reusable(home, ready.path)
+        served = _reusable(home, root)
         if served is None:
             _retrain(home, data, overrides)
             published = _read(home / "out" / "published.json")
@@ -55,7 +55,7 @@ def run_main_job(home: Path, *, data: Path | None, overrides: dict[str, str]) ->
             published = served
         clip = _clip(home, data)
         report = _protect(clip, home, triton.grpc_url, published)
-    summary = _summary(home, ready.path, published, report, triton.metrics_url, round(time.monotonic() - started, 1))
+    summary = _summary(home, root, published, report, triton.metrics_url, round(time.monotonic() - started, 1))
     _print_summary(summary)
     return summary
 

@@ -17,7 +17,7 @@ from privseg.benchmark.speed import hardware, measure_latency
 from privseg.datasets.manifest import write_atomic
 from privseg.errors import StorageError
 from privseg.params import Params
-from privseg.training.candidates import IGNORE
+from privseg.training.configs import IGNORE
 from privseg.training.data import split_rows
 from privseg.training.segmentor import load_segmentor
 

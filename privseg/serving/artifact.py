@@ -32,7 +32,7 @@ __all__ = [
 
 MODEL_NAME: Final = "person_segmentation"
 INPUT_NAME: Final = "IMAGE"  # uint8 [N,H,W,3] RGB
-OUTPUT_NAME: Final = "PERSON"  # uint8 [N,H,W], person probability × 255
+OUTPUT_NAME: Final = "PERSON"  # uint8 [N,H,W], person probability × 255, at least 1; 0: not computed
 SIZE_MULTIPLE: Final = 32
 ONNX_FILE: Final = "model.onnx"
 RECORD_FILE: Final = "model.json"

@@ -20,7 +20,7 @@ max_batch_size: 4
 
 # RGB, height and width multiples of 32; colour scaling and softmax live inside the graph.
 input [ {{ name: "{input}" data_type: TYPE_UINT8 dims: [ -1, -1, 3 ] }} ]
-# Person probability x 255.
+# Person probability x 255, at least 1; 0 where it could not be computed.
 output [ {{ name: "{output}" data_type: TYPE_UINT8 dims: [ -1, -1 ] }} ]
 
 instance_group [ {{ count: 1 kind: {kind} }} ]
@@ -28,11 +28,12 @@ instance_group [ {{ count: 1 kind: {kind} }} ]
 # The newest version serves. Loading over it keeps the old one answering until the new one is ready.
 version_policy {{ latest {{ num_versions: 1 }} }}
 
-# Live video: a frame that waited too long is worthless, so the queue is short and refuses instead of growing.
+# The queue is short and refuses instead of growing. A request may lower the time it waits, never raise it: a
+# recording waits this long, live video, where a late frame is worthless, asks for less.
 dynamic_batching {{
   default_queue_policy {{
     timeout_action: REJECT
-    default_timeout_microseconds: 2000000
+    default_timeout_microseconds: 10000000
     allow_timeout_override: true
     max_queue_size: 16
   }}
@@ -59,7 +60,10 @@ def render_config(threads: int = 2, *, device: Literal["cpu", "gpu"] = "cpu") ->
 
 
 def ensure_config(repository: Path, *, threads: int = 2) -> Path:
-    """Write the model's ``config.pbtxt`` if the repository has none; raises OSError."""
+    """Write the model's ``config.pbtxt`` if the repository has none; raises OSError.
+
+    One that is there stays as it is, whatever release wrote it: an edit would reload every loaded version.
+    """
     path = repository / MODEL_NAME / CONFIG_FILE
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from privseg.errors import GateFailedError
 from privseg.serving.artifact import INPUT_NAME, OUTPUT_NAME
 
-__all__ = ["GOLDEN_SIZE", "Agreement", "compare", "draw_frame", "golden_frame", "run_onnx"]
+__all__ = ["GOLDEN_SIZE", "Agreement", "compare", "draw_frame", "golden_frame", "require_computed", "run_onnx"]
 
 GOLDEN_SIZE: Final = (256, 320)  # height, width
 _THREADS: Final = 2
@@ -80,10 +80,11 @@ def run_onnx(onnx: bytes, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         images: uint8 ``[N,H,W,3]``, RGB, H and W multiples of 32.
 
     Returns:
-        uint8 ``[N,H,W]``, person probability × 255.
+        uint8 ``[N,H,W]``, person probability × 255, at least 1.
 
     Raises:
-        GateFailedError: It does not load, does not run, or its names, types or shapes are not the contract's.
+        GateFailedError: It does not load, does not run, its names, types or shapes are not the contract's, or it
+            leaves pixels uncomputed.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = _THREADS
@@ -96,7 +97,16 @@ def run_onnx(onnx: bytes, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     if person.dtype != np.uint8 or person.shape != images.shape[:3]:
         fault = f"answers {person.dtype} {person.shape} to {INPUT_NAME} {images.shape}"
         raise GateFailedError("model.onnx", fault, "run `dvc repro export`")
+    require_computed("model.onnx", person)
     return np.asarray(person, np.uint8)
+
+
+def require_computed(subject: str, person: NDArray[np.uint8]) -> None:
+    """Raise GateFailedError if an answer holds 0, which says "not computed": no ordinary picture gives that."""
+    missing = float((person == 0).mean())
+    if missing:
+        fault = f"answers 0, which means not computed, at {missing:.1%} of the pixels of an ordinary picture"
+        raise GateFailedError(subject, fault, "train and export again; a probability's level starts at 1")
 
 
 def compare(expected: NDArray[np.uint8], found: NDArray[np.uint8], threshold: float = 0.5) -> Agreement:

@@ -7,6 +7,7 @@ import fcntl
 import os
 import signal
 import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -21,27 +22,26 @@ from privseg.errors import GateFailedError, ServerUnavailableError, StorageError
 from privseg.serving.admin import Endpoint
 from privseg.serving.artifact import MODEL_NAME, SIZE_MULTIPLE
 from privseg.serving.config import ensure_config
+from privseg.serving.ending import EXIT_SECONDS, down, end
 from privseg.serving.installation import TritonInstallation, find_installation
-from privseg.serving.launching import choose_ports, launch_child, launch_detached, why_it_ended
+from privseg.serving.launching import address_was_taken, choose_ports, launch_child, launch_detached, why_it_ended
 from privseg.serving.triton_state import (
     LOOPBACK,
     RunningTriton,
-    forget,
     http_ok,
     is_alive,
-    processes,
+    listens,
     recorded,
     start_time,
     status,
     write_record,
 )
-from privseg.serving.versions import current
+from privseg.serving.versions import Store, current
 
 __all__ = ["LocalTriton", "RunningTriton", "down", "status", "up"]
 
 START_SECONDS: Final = 90.0
-EXIT_SECONDS: Final = 5  # for requests in flight, once asked to stop
-_SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - where Triton's stubs keep their regions
+ATTEMPTS: Final = 3  # a free port may be taken by somebody else before Triton binds it
 
 
 class LocalTriton:
@@ -79,15 +79,35 @@ class LocalTriton:
     def start(self) -> RunningTriton:
         """Start the server and return once it is ready.
 
+        A version whose checks never ended, left by a publisher that died, is taken back first; a publisher that is
+        at work is waited for. So a restart serves nothing unchecked.
+
         Raises:
             ServerUnavailableError: Triton is not installed, a given port is taken, a server of this state
                 directory runs already, or the server did not become ready; the message names the cause.
-            StorageError: The state directory cannot be written.
+            StorageError: The state directory or the repository cannot be written.
         """
         if status(self.state_dir) is not None:
             raise ServerUnavailableError(self.state_dir, "its Triton runs already", "run `privseg triton down`")
         down(self.state_dir)  # what a crashed predecessor left: stubs, shared memory
         installation = find_installation()
+        store = Store(self.repository)
+        with store.locked():  # a publisher that is at work ends its checks first
+            unchecked = store.set_aside_interrupted()
+            if unchecked is not None:
+                print(f"version {unchecked} of an interrupted publication was taken back", file=sys.stderr, flush=True)
+            attempts = ATTEMPTS
+            while True:
+                attempts -= 1
+                record = self._launch(installation)
+                if self._becomes_ready(record):
+                    return replace(record, ready=True, versions=tuple(filter(None, [current(self.repository)])))
+                log = Path(record.log)
+                if not (attempts and None in self._ports and address_was_taken(log)):
+                    fault = f"did not become ready: {why_it_ended(log)}"
+                    raise ServerUnavailableError("tritonserver", fault, f"read {log}")
+
+    def _launch(self, installation: TritonInstallation) -> RunningTriton:
         grpc, http, metrics = choose_ports(self._ports)
         record = RunningTriton(
             pid=0,
@@ -101,12 +121,11 @@ class LocalTriton:
         )
         try:
             ensure_config(self.repository)
-            record = self._launch(installation, record)
+            return self._execute(installation, record)
         except OSError as error:
             raise StorageError.from_os_error(self.state_dir, error) from error
-        return self._wait_until_ready(record)
 
-    def _launch(self, installation: TritonInstallation, record: RunningTriton) -> RunningTriton:
+    def _execute(self, installation: TritonInstallation, record: RunningTriton) -> RunningTriton:
         backends = installation.assemble_backends(self.state_dir / "backends")
         log = Path(record.log)
         if log.exists():
@@ -138,26 +157,25 @@ class LocalTriton:
         try:
             write_record(self.state_dir, record)
         except BaseException:
-            _end(record, signal.SIGKILL)
+            end(record, signal.SIGKILL)
             self.stop()
             raise
         return record
 
-    def _wait_until_ready(self, record: RunningTriton) -> RunningTriton:
+    def _becomes_ready(self, record: RunningTriton) -> bool:
+        """Wait until the server is ready, and these ports its own; a server that does not get there is ended."""
         deadline = time.monotonic() + START_SECONDS
         ready = False
         try:
-            while not (ready := http_ok(f"{record.http_url}/v2/health/ready")):
-                if not is_alive(record) or time.monotonic() > deadline:
+            while is_alive(record) and time.monotonic() < deadline:
+                ready = http_ok(f"{record.http_url}/v2/health/ready") and listens(record)
+                if ready:
                     break
                 time.sleep(0.05)
         finally:  # Ctrl-C too: nobody else would end the process
             if not ready:
                 self.stop()
-        if not ready:
-            fault = f"did not become ready: {why_it_ended(Path(record.log))}"
-            raise ServerUnavailableError("tritonserver", fault, f"read {record.log}")
-        return replace(record, ready=True, versions=tuple(filter(None, [current(self.repository)])))
+        return ready
 
     def stop(self) -> None:
         """Stop the server and its stubs; nothing happens when it is not running."""
@@ -170,7 +188,7 @@ class LocalTriton:
         """End the server and its stubs at once (SIGKILL), as a crash or the kernel's memory killer would."""
         record = recorded(self.state_dir)
         if record is not None:
-            _end(record, signal.SIGKILL)
+            end(record, signal.SIGKILL)
         self.stop()
 
     def status(self) -> RunningTriton | None:
@@ -215,7 +233,7 @@ def up(
             grpc_port = grpc_port or running.grpc_port
             http_port = http_port or running.http_port
             metrics_port = metrics_port or running.metrics_port
-            _end(running, signal.SIGKILL)
+            end(running, signal.SIGKILL)
             down(state_dir)
         server = LocalTriton(
             repository,
@@ -226,23 +244,6 @@ def up(
             detached=True,
         )
         return server.start()
-
-
-def down(state_dir: Path) -> bool:
-    """Stop the server that ``state_dir`` records, stubs included; return whether one was running."""
-    record = recorded(state_dir)
-    if record is None:
-        return False
-    running = is_alive(record)
-    if running:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(record.pid, signal.SIGTERM)
-        _wait_for_end(record, EXIT_SECONDS + 5)
-    _end(record, signal.SIGKILL)  # what did not go in time, or was left behind
-    for region in _SHARED_MEMORY.glob(f"{record.region}*"):  # a killed stub leaves its region
-        region.unlink(missing_ok=True)
-    forget(state_dir)
-    return running
 
 
 def _refuses(running: RunningTriton) -> bool:
@@ -256,19 +257,6 @@ def _refuses(running: RunningTriton) -> bool:
     except ServerUnavailableError:  # busy or starting is no reason to end it
         return False
     return False
-
-
-def _end(record: RunningTriton, number: signal.Signals) -> None:
-    for pid in processes(record):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
-    _wait_for_end(record, 10)
-
-
-def _wait_for_end(record: RunningTriton, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while processes(record) and time.monotonic() < deadline:
-        time.sleep(0.02)
 
 
 @contextlib.contextmanager

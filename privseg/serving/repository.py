@@ -20,7 +20,7 @@ from privseg.errors import GateFailedError, PrivsegError, StorageError, UsageErr
 from privseg.serving.admin import Endpoint
 from privseg.serving.artifact import read_artifact
 from privseg.serving.config import ensure_config, render_config
-from privseg.serving.golden import compare, golden_frame, run_onnx
+from privseg.serving.golden import compare, golden_frame, require_computed, run_onnx
 from privseg.serving.versions import Store, current, list_versions, read_record, verify
 
 __all__ = ["Published", "current", "list_versions", "publish", "read_record", "render_config", "roll_back", "verify"]
@@ -68,8 +68,8 @@ def publish(
 
     Raises:
         UsageError: ``keep`` is below 2.
-        GateFailedError: The artifact is damaged, or a server does not load it, or answers something else than ONNX
-            Runtime does in this process.
+        GateFailedError: The artifact is damaged or leaves pixels uncomputed, or a server does not load it, or
+            answers something else than ONNX Runtime does in this process.
         ServerUnavailableError: A server is down or became so; nothing stays published.
         StorageError: The disk is full or cannot be written; nothing stays published.
     """
@@ -148,6 +148,7 @@ def _activate(server: Endpoint, version: int, frame: NDArray[np.uint8], expected
         raise GateFailedError(server.url, f"version {answered_by} answers, not {version}", "read its config.pbtxt")
     if found.shape != expected.shape:
         raise GateFailedError(server.url, f"answers {found.shape} to the golden frame", "read the server's log")
+    require_computed(server.url, found)
     agreement = compare(expected, found)
     if not agreement.within(MAX_MEAN_DIFFERENCE, MIN_MASK_AGREEMENT):
         raise GateFailedError(server.url, f"the golden frame's answer is off: {agreement}", "compare the runtimes")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import urllib.request
@@ -18,6 +19,7 @@ __all__ = [
     "forget",
     "http_ok",
     "is_alive",
+    "listens",
     "processes",
     "recorded",
     "start_time",
@@ -28,6 +30,8 @@ __all__ = [
 LOOPBACK: Final = "127.0.0.1"
 _RECORD: Final = "triton.json"
 _DIRECT: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback never goes through a proxy
+_SOCKETS: Final = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))  # gRPC binds 127.0.0.1 as ::ffff:127.0.0.1
+_LISTEN: Final = "0A"  # a TCP state
 _ENDED: Final = "ZX"  # process states: zombie, gone
 
 
@@ -134,6 +138,22 @@ def is_alive(record: RunningTriton) -> bool:
 def start_time(pid: int) -> int:
     """Return when a process started, in the kernel's ticks; 0 when there is no such process."""
     return _stat(pid)[2]
+
+
+def listens(record: RunningTriton) -> bool:
+    """Return whether all three ports are the server's own, not those of a stranger who was quicker."""
+    own = set()
+    with contextlib.suppress(OSError):  # it ended meanwhile
+        for entry in Path(f"/proc/{record.pid}/fd").iterdir():
+            with contextlib.suppress(OSError):  # closed meanwhile
+                own.add(str(entry.readlink()))
+    bound = set()
+    for table in filter(Path.is_file, _SOCKETS):
+        for line in table.read_text(encoding="ascii").splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == _LISTEN and f"socket:[{fields[9]}]" in own:
+                bound.add(int(fields[1].rpartition(":")[2], 16))
+    return {record.grpc_port, record.http_port, record.metrics_port} <= bound
 
 
 def http_ok(url: str) -> bool:

@@ -138,6 +138,13 @@ class Store:
             self._pending.unlink(missing_ok=True)
         return None
 
+    def set_aside_interrupted(self) -> int | None:
+        """Take the version that a dead publisher left unchecked out of Triton's sight; return its number."""
+        version = self.interrupted()
+        if version is not None:
+            self.reject(version, "interrupted")
+        return version
+
     def sweep(self, keep: int) -> None:
         """Remove staging leftovers, all but the newest ``keep`` versions, and old rejected ones.
 

@@ -24,7 +24,7 @@ from privseg.serving.local_triton import LocalTriton, RunningTriton
 
 __all__ = ["Kind", "ServedModel", "make_person_model", "running_triton"]
 
-Kind = Literal["bright", "inverse", "blank", "random", "garbage"]
+Kind = Literal["bright", "inverse", "blank", "random", "zeros", "garbage"]
 _OPSET: Final = 17
 
 
@@ -34,8 +34,9 @@ def make_person_model(path: Path, *, kind: Kind = "bright") -> Artifact:
     Args:
         path: The artifact's directory; made when absent.
         kind: ``bright``: probability is the red channel, so bright red (or white) means person. ``inverse``: 255
-            minus it. ``blank``: nobody, ever. ``random``: differs at every call, so no golden frame can match.
-            ``garbage``: bytes that are no ONNX model, with a correct hash.
+            minus it. ``blank``: nobody, ever. ``random``: differs at every call, so no golden frame can match. All
+            answer at least 1, as the contract asks. ``zeros``: 0 everywhere, "not computed". ``garbage``: bytes that
+            are no ONNX model, with a correct hash.
     """
     content = b"no model at all" * 100 if kind == "garbage" else _person_graph(kind)
     record = {"candidate": f"test_{kind}", "input": INPUT_NAME, "output": OUTPUT_NAME, "opset": _OPSET}
@@ -49,16 +50,18 @@ def _person_graph(kind: Kind) -> bytes:
     constants = [scalar("red", TensorProto.INT64, 0)]
     nodes = [helper.make_node("Gather", [INPUT_NAME, "red"], ["plane"], axis=3)]
     if kind == "bright":
-        nodes.append(helper.make_node("Identity", ["plane"], [OUTPUT_NAME]))
+        nodes.append(helper.make_node("Identity", ["plane"], ["level"]))
     elif kind == "inverse":
         constants.append(scalar("full", TensorProto.UINT8, 255))
-        nodes.append(helper.make_node("Sub", ["full", "plane"], [OUTPUT_NAME]))
-    elif kind == "blank":
-        nodes.append(helper.make_node("Sub", ["plane", "plane"], [OUTPUT_NAME]))
-    else:
+        nodes.append(helper.make_node("Sub", ["full", "plane"], ["level"]))
+    elif kind == "random":
         nodes.append(helper.make_node("Cast", ["plane"], ["floats"], to=TensorProto.FLOAT))
         nodes.append(helper.make_node("RandomUniformLike", ["floats"], ["noise"], low=0.0, high=255.0))
-        nodes.append(helper.make_node("Cast", ["noise"], [OUTPUT_NAME], to=TensorProto.UINT8))
+        nodes.append(helper.make_node("Cast", ["noise"], ["level"], to=TensorProto.UINT8))
+    else:
+        nodes.append(helper.make_node("Sub", ["plane", "plane"], ["level"]))
+    constants.append(scalar("least", TensorProto.UINT8, 0 if kind == "zeros" else 1))
+    nodes.append(helper.make_node("Clip", ["level", "least"], [OUTPUT_NAME]))
     graph = helper.make_graph(
         nodes,
         f"person_{kind}",

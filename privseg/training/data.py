@@ -11,7 +11,8 @@ import pandas as pd
 from privseg.datasets.manifest import read_manifest
 from privseg.errors import DataError
 from privseg.training._mm import DATASETS, TRANSFORMS, BaseSegDataset, BaseTransform
-from privseg.training.candidates import CLASSES, IGNORE
+from privseg.training.candidates import CLASSES
+from privseg.training.configs import IGNORE
 
 __all__ = ["PersonCrop", "PersonDataset", "UnreadableSampleError", "split_rows", "training_pipeline"]
 

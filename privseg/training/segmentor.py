@@ -14,7 +14,8 @@ from torch.nn import functional
 
 from privseg.errors import DataError
 from privseg.training._mm import MODELS, quiet_build
-from privseg.training.candidates import CANDIDATES, CLASSES, candidate_config
+from privseg.training.candidates import CANDIDATES, CLASSES
+from privseg.training.configs import candidate_config
 
 __all__ = ["CHECKPOINT_FILE", "RECORD_FILE", "PersonSegmentor", "inference_state", "load_segmentor"]
 

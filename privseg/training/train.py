@@ -19,7 +19,8 @@ from privseg.errors import DataError, GateFailedError, StorageError
 from privseg.params import Params
 from privseg.training._mm import Config, quiet_build
 from privseg.training._runner import BudgetHook, QuietRunner
-from privseg.training.candidates import CANDIDATES, candidate_config
+from privseg.training.candidates import CANDIDATES
+from privseg.training.configs import candidate_config
 from privseg.training.data import PersonDataset, UnreadableSampleError, training_pipeline
 from privseg.training.segmentor import CHECKPOINT_FILE, RECORD_FILE, inference_state
 
@@ -84,7 +85,7 @@ def train(params: Params, candidate: str, manifest: Path, root: Path, out_dir: P
     profile = params.train_profile
     config = candidate_config(candidate, crop=profile.crop)
     dataset = PersonDataset(manifest, root, "train", training_pipeline(params.image.size, profile.crop))
-    settings = config.to_dict() | _settings(params, candidate, len(dataset))
+    settings = config.to_dict() | _settings(params, candidate)
     budget = BudgetHook(candidate, profile.seconds, profile.max_iterations)
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
@@ -122,7 +123,7 @@ def train(params: Params, candidate: str, manifest: Path, root: Path, out_dir: P
     return result
 
 
-def _settings(params: Params, candidate: str, images: int) -> dict[str, Any]:
+def _settings(params: Params, candidate: str) -> dict[str, Any]:
     """Describe the optimiser and the loop the way mmengine does; they are also kept in ``config.py``."""
     profile = params.train_profile
     return {

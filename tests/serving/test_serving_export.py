@@ -41,7 +41,7 @@ class Tiny(nn.Module):
         logits = self.classify(functional.relu(self.shrink(pixels)))
         logits = functional.interpolate(logits, size=image.shape[1:3], mode="bilinear", align_corners=False)
         probability = logits.softmax(1)[:, 1] + self.shift
-        return torch.round(probability.clamp(0, 1) * 255).to(torch.uint8)
+        return torch.round(probability.clamp(0, 1) * 255).clamp(min=1).to(torch.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_a_model_that_answers_differently_is_stopped_with_figures(params: Params
 @pytest.mark.slow
 def test_a_real_candidate_is_exported_and_served_as_it_was_trained(tmp_path: Path, params: Params) -> None:
     from privseg.training._mm import MODELS, quiet_build
-    from privseg.training.candidates import candidate_config
+    from privseg.training.configs import candidate_config
     from privseg.training.segmentor import inference_state
 
     torch.manual_seed(0)
@@ -122,6 +122,22 @@ class FixedSize(Tiny):
     def forward(self, image: Tensor) -> Tensor:
         height, width = (int(side) for side in image.shape[1:3])
         return super().forward(image)[:, :height, :width].reshape(-1, height, width)
+
+
+class Uncomputed(Tiny):
+    """Wrong on purpose: answers 0, "not computed", where it is sure that nobody is there."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        person = super().forward(image)
+        return torch.where(image[..., 0] > 200, torch.zeros_like(person), person)
+
+
+def test_a_graph_that_leaves_pixels_uncomputed_is_stopped_and_nothing_is_written(
+    tmp_path: Path, params: Params
+) -> None:
+    with pytest.raises(GateFailedError, match=r"model\.onnx: answers 0, which means not computed, at \d+\.\d% of"):
+        export_module(Uncomputed(), tmp_path / "out", params, provenance=PROVENANCE)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_graph_that_fits_one_size_only_is_stopped_and_nothing_is_written(tmp_path: Path, params: Params) -> None:

@@ -16,10 +16,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tritonclient.grpc import InferenceServerClient
 
 from privseg.errors import GateFailedError, ServerUnavailableError, UsageError
 from privseg.serving import local_triton
 from privseg.serving.admin import Endpoint
+from privseg.serving.artifact import MODEL_NAME
 from privseg.serving.config import render_config
 from privseg.serving.installation import find_installation
 from privseg.serving.local_triton import LocalTriton
@@ -54,7 +56,7 @@ def test_answers_the_contract_at_any_size(triton: ServedModel, size: tuple[int, 
         person, version = endpoint.infer(pictures)
     assert version == 1
     assert person.dtype == np.uint8
-    np.testing.assert_array_equal(person, pictures[..., 0])
+    np.testing.assert_array_equal(person, np.maximum(pictures[..., 0], 1))
 
 
 def test_refuses_a_size_that_is_no_multiple_of_32_and_goes_on(triton: ServedModel) -> None:
@@ -76,7 +78,7 @@ def test_concurrent_requests_of_mixed_sizes_each_get_their_own_answer(triton: Se
 
     with ThreadPoolExecutor(8) as pool:
         for picture, person in zip(pictures, pool.map(ask, pictures), strict=True):
-            np.testing.assert_array_equal(person, picture[..., 0])
+            np.testing.assert_array_equal(person, np.maximum(picture[..., 0], 1))
 
 
 def test_listens_on_loopback_only_and_counts_requests(triton: ServedModel) -> None:
@@ -93,6 +95,13 @@ def test_listens_on_loopback_only_and_counts_requests(triton: ServedModel) -> No
         connection.request("GET", "/metrics")
         metrics = connection.getresponse().read().decode()
     assert 'nv_inference_request_success{model="person_segmentation",version="1"}' in metrics
+
+
+def test_a_request_may_wait_as_long_as_a_recording_does_and_ask_for_less(triton: ServedModel) -> None:
+    with InferenceServerClient(triton.grpc_url) as client:
+        policy = client.get_model_config(MODEL_NAME).config.dynamic_batching.default_queue_policy
+    assert policy.default_timeout_microseconds == 10_000_000
+    assert policy.allow_timeout_override
 
 
 def test_starts_again_on_its_ports_after_a_crash(tmp_path: Path) -> None:
@@ -161,6 +170,51 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
         with pytest.raises(ServerUnavailableError, match=f"port {port} on 127.0.0.1"):
             LocalTriton(tmp_path / "repository", tmp_path / "state", grpc_port=port).start()
     assert local_triton.status(tmp_path / "state") is None
+
+
+@pytest.mark.parametrize("service", ["grpc", "http", "metrics"])
+def test_a_chosen_port_that_a_stranger_takes_first_is_chosen_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, service: str
+) -> None:
+    """Fault: between the choice of free ports and Triton's bind, somebody else listens."""
+    choose, rounds = local_triton.choose_ports, []
+    with socket.socket() as stranger:
+        stranger.bind(("127.0.0.1", 0))
+        stranger.listen()
+        taken = stranger.getsockname()[1]
+
+        def choose_too_late(wanted: tuple[int | None, ...]) -> list[int]:
+            ports = choose(wanted)
+            if not rounds:
+                ports[["grpc", "http", "metrics"].index(service)] = taken
+            rounds.append(ports)
+            return ports
+
+        monkeypatch.setattr(local_triton, "choose_ports", choose_too_late)
+        with LocalTriton(tmp_path / "repository", tmp_path / "state") as server:
+            running = server.status()
+            assert running is not None
+            assert running.ready
+            assert [running.grpc_port, running.http_port, running.metrics_port] == rounds[1]
+
+
+def test_a_start_that_never_gets_its_ports_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as stranger:
+        stranger.bind(("127.0.0.1", 0))
+        stranger.listen()
+        choose, rounds = local_triton.choose_ports, []
+
+        def choose_too_late(wanted: tuple[int | None, ...]) -> list[int]:
+            rounds.append(wanted)
+            return [stranger.getsockname()[1], *choose(wanted)[1:]]
+
+        monkeypatch.setattr(local_triton, "choose_ports", choose_too_late)
+        with pytest.raises(ServerUnavailableError, match="already in use"):
+            LocalTriton(tmp_path / "repository", tmp_path / "state").start()
+        assert len(rounds) == 3
+        with pytest.raises(ServerUnavailableError, match="already in use"):  # ports to insist on are not replaced
+            LocalTriton(tmp_path / "repository", tmp_path / "state", grpc_port=1, http_port=2, metrics_port=3).start()
+        assert len(rounds) == 4
 
 
 def test_a_model_that_does_not_load_is_the_stated_cause(tmp_path: Path) -> None:

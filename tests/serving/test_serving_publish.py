@@ -24,7 +24,8 @@ from privseg.serving.versions import Store
 from privseg.testing.triton import Kind, ServedModel, make_person_model, running_triton
 
 PICTURE = np.random.default_rng(1).integers(0, 256, (1, 64, 96, 3), dtype=np.uint8)
-EXPECTED = {"bright": PICTURE[..., 0], "inverse": 255 - PICTURE[..., 0], "blank": np.zeros_like(PICTURE[..., 0])}
+RED = PICTURE[..., 0]
+EXPECTED = {"bright": np.maximum(RED, 1), "inverse": np.maximum(255 - RED, 1), "blank": np.ones_like(RED)}
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +79,7 @@ def test_first_version_then_the_next_without_a_failed_request(tmp_path: Path) ->
         for size in [(64, 96), (512, 512)]:
             picture = np.random.default_rng(3).integers(0, 256, (1, *size, 3), dtype=np.uint8)
             with Endpoint(triton.grpc_url) as endpoint:
-                np.testing.assert_array_equal(endpoint.infer(picture)[0], picture[..., 0])
+                np.testing.assert_array_equal(endpoint.infer(picture)[0], np.maximum(picture[..., 0], 1))
         config = triton.repository / MODEL_NAME / "config.pbtxt"
         before = (config.read_bytes(), config.stat().st_mtime_ns)
 
@@ -145,6 +146,34 @@ def test_a_damaged_artifact_never_reaches_the_repository(served: ServedModel, tm
     with pytest.raises(GateFailedError):
         publish(served.repository, artifact, endpoints=[served.grpc_url])
     assert list_versions(served.repository) == before
+    assert_serves(served, "bright", before[-1])
+
+
+def test_a_model_that_answers_0_is_refused_before_any_server_sees_it(served: ServedModel, tmp_path: Path) -> None:
+    before = list_versions(served.repository)
+    with pytest.raises(GateFailedError, match=r"answers 0, which means not computed, at 100\.0%"):
+        publish(served.repository, model(tmp_path, "zeros"), endpoints=[served.grpc_url])
+    assert list_versions(served.repository) == before
+    assert_serves(served, "bright", before[-1])
+
+
+def test_a_server_that_answers_0_where_the_model_does_not_is_refused(
+    served: ServedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fault: the server alone leaves a pixel uncomputed, too few to show in a mean."""
+    infer = Endpoint.infer
+
+    def infer_with_a_hole(server: Endpoint, images: np.ndarray) -> tuple[np.ndarray, int]:
+        person, version = infer(server, images)
+        person = person.copy()
+        person[:, 0, 0] = 0
+        return person, version
+
+    before = list_versions(served.repository)
+    monkeypatch.setattr(Endpoint, "infer", infer_with_a_hole)
+    with pytest.raises(GateFailedError, match=f"not computed.*version {before[-1]} serves again"):
+        publish(served.repository, model(tmp_path, "inverse"), endpoints=[served.grpc_url])
+    monkeypatch.undo()
     assert_serves(served, "bright", before[-1])
 
 
@@ -301,16 +330,6 @@ def test_a_full_disk_stops_the_publication_and_the_old_version_answers_on(small_
         np.testing.assert_array_equal(answer(running.grpc_url)[0], EXPECTED["bright"])
         (small_disk / "filler").unlink()
         assert publish(repository, model(tmp_path, "inverse"), endpoints=[running.grpc_url]).version == 2
-
-
-def test_publishing_to_the_disk_alone_serves_the_next_start(tmp_path: Path) -> None:
-    repository = tmp_path / "repository"
-    assert publish(repository, model(tmp_path, "inverse"), endpoints=[]).version == 1
-    with LocalTriton(repository, tmp_path / "state") as server:
-        running = server.status()
-        assert running is not None
-        assert running.versions == (1,)
-        np.testing.assert_array_equal(answer(running.grpc_url)[0], EXPECTED["inverse"])
 
 
 def test_two_publishers_do_not_meet(tmp_path: Path) -> None:

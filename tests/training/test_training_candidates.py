@@ -9,7 +9,8 @@ from torch.nn import functional
 
 from privseg.errors import UsageError
 from privseg.training._mm import MODELS, quiet_build
-from privseg.training.candidates import CANDIDATES, candidate_config
+from privseg.training.candidates import CANDIDATES
+from privseg.training.configs import candidate_config
 from privseg.training.efficientnet_lite import imagenet_weights
 from privseg.training.stdc_detail import PersonDetailHead
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from privseg.training._mm import MODELS, quiet_build
-from privseg.training.candidates import CANDIDATES, candidate_config
+from privseg.training.candidates import CANDIDATES
+from privseg.training.configs import candidate_config
 from privseg.training.segmentor import PersonSegmentor
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from privseg.errors import DataError, GateFailedError
+from privseg.errors import DataError, GateFailedError, StorageError
 from privseg.testing.tiny_dataset import make_tiny_dataset
 from privseg.training import efficientnet_lite
 from privseg.training import train as train_module
@@ -152,6 +152,12 @@ def test_empty_train_split_is_bad_data(tmp_path, budget):
     with pytest.raises(DataError, match="no kept image in its train split"):
         train(budget(), "stdc1", *make_tiny_dataset(tmp_path, splits=("test",) * 2), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_place_that_cannot_be_written(tmp_path, tiny_dataset, budget):
+    (tmp_path / "models").write_text("a file, no folder")
+    with pytest.raises(StorageError, match="models/stdc1: cannot be written"):
+        train(budget(), "stdc1", *tiny_dataset, tmp_path / "models" / "stdc1")
 
 
 def test_image_missing_from_the_dataset_is_named(tmp_path, budget):
