@@ -92,6 +92,7 @@ def anonymize(
     realtime: Annotated[bool, typer.Option(help="Read a file at its frame rate, as a camera would.")] = False,
     max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
     metrics_port: Annotated[int | None, typer.Option(help="Serve /metrics meanwhile; 0: any port.")] = None,
+    insecure: Annotated[bool, typer.Option(help="Send raw frames to a Triton elsewhere without TLS.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write IN with its people protected to OUT; a frame without an answer from the model is left blank."""
@@ -103,6 +104,7 @@ def anonymize(
         out,
         method=create_method(method, _pairs(param)),
         triton=_triton_url(triton, home),
+        insecure=insecure,
         report=report,
         realtime=realtime,
         max_frames=max_frames,
@@ -128,9 +130,9 @@ def stream(
     from privseg.streaming.config import load_config
     from privseg.streaming.gateway import run_until_stopped
 
-    reports = run_until_stopped(load_config(config))
-    if as_json:
-        print(json.dumps(reports, indent=2))
+    run_until_stopped(
+        load_config(config), on_reports=(lambda reports: print(json.dumps(reports, indent=2))) if as_json else None
+    )
 
 
 @app.command()

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from privseg.errors import UsageError
 
-__all__ = ["Params", "load_params", "read_params_file"]
+__all__ = ["Params", "check_params", "load_params", "read_params_file"]
 
 PARAMS_FILE = Path("params.yaml")
 Ratio = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -187,9 +187,17 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
     Raises:
         UsageError: The file is missing, is not YAML, or a field is unknown or out of bounds; the message names it.
     """
-    data = read_params_file(path)
+    return check_params(read_params_file(path), path)
+
+
+def check_params(values: dict[str, Any], path: Path) -> Params:
+    """Check parameters that are plain data; ``path`` is what a message names.
+
+    Raises:
+        UsageError: A field is unknown or out of bounds; the message names it.
+    """
     try:
-        return Params.model_validate(data)
+        return Params.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])

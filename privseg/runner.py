@@ -6,6 +6,7 @@ Local Triton up → one retraining run through Airflow → a clip protected by t
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import subprocess
@@ -16,8 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import privseg
 from privseg import pipeline, workspace
-from privseg.errors import DataError, PrivsegError, StorageError, UsageError
+from privseg.errors import DataError, PrivacyViolationPrevented, PrivsegError, StorageError, UsageError
 
 __all__ = ["airflow_environment", "run_main_job"]
 
@@ -34,6 +36,7 @@ def run_main_job(home: Path, *, data: Path | None, overrides: dict[str, str]) ->
     Raises:
         UsageError: Another run works in the same home.
         PrivsegError: The error that stopped the run, as its stage raised it.
+        PrivacyViolationPrevented: The clip has blank frames; everything else is done and shown.
     """
     from privseg.serving import local_triton
 
@@ -57,13 +60,16 @@ def run_main_job(home: Path, *, data: Path | None, overrides: dict[str, str]) ->
         report = _protect(clip, home, triton.grpc_url, published)
     summary = _summary(home, root, published, report, triton.metrics_url, round(time.monotonic() - started, 1))
     _print_summary(summary)
+    if report["frames_blanked"]:
+        blank = f"{report['frames_blanked']} of {report['frames_out']} frames are blank ({report['blank_reason']})"
+        raise PrivacyViolationPrevented(report["output"], blank, "privseg triton status, then run again")
     return summary
 
 
 def airflow_environment(home: Path, *, data: Path | None) -> dict[str, str]:
     """Environment of an Airflow that runs privseg's DAGs on one small machine, on loopback, under ``home``."""
     home = home.resolve()
-    settings = {
+    return {
         "AIRFLOW_HOME": str(home / "airflow"),
         "AIRFLOW__CORE__DAGS_FOLDER": str(Path(pipeline.__file__).resolve().parents[1] / "dags"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
@@ -74,10 +80,8 @@ def airflow_environment(home: Path, *, data: Path | None) -> dict[str, str]:
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         "PRIVSEG_HOME": str(home),
+        "PRIVSEG_DATA": str(data.resolve()) if data else "",
     }
-    if data is not None:
-        settings["PRIVSEG_DATA"] = str(data.resolve())
-    return settings
 
 
 def _retrain(home: Path, data: Path | None, overrides: dict[str, str]) -> None:
@@ -149,7 +153,7 @@ def _clip(home: Path, data: Path | None) -> Path:
         from privseg.datasets.sources.synthetic import write_video
 
         _say("rendering a clip")
-        write_video(clip, seed=11, frames=150, height=432, width=768, frame_rate=10.0)
+        write_video(clip, seed=13, frames=150, height=432, width=768, frame_rate=10.0)
     return clip
 
 
@@ -160,7 +164,16 @@ def _protect(clip: Path, home: Path, triton: str, published: dict[str, Any]) -> 
 
     out = home / "out" / "protected.mp4"
     report_file = home / "out" / "protected.json"
-    stamp = {"clip": str(clip), "clip_size": clip.stat().st_size, "model_sha256": published["sha256"]}
+    method = create_method("silhouette")
+    with clip.open("rb") as file:
+        clip_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    stamp = {
+        "clip_sha256": clip_sha256,
+        "model_sha256": published["sha256"],
+        "method": method.name,
+        "method_params": method.params.model_dump(),
+        "version": privseg.__version__,
+    }
     if out.is_file() and report_file.is_file():
         report = _read(report_file)
         if report.get("made_from") == stamp and not report["frames_blanked"]:
@@ -170,7 +183,7 @@ def _protect(clip: Path, home: Path, triton: str, published: dict[str, Any]) -> 
     report = anonymize_file(
         str(clip),
         out,
-        method=create_method("silhouette", {}),
+        method=method,
         triton=triton,
         metrics_file=home / "out" / "gateway-metrics.prom",
         metrics_port=0,

@@ -31,7 +31,7 @@ import yaml
 
 import privseg
 from privseg.errors import DataError, PrivsegError, StorageError, UsageError
-from privseg.params import load_params, read_params_file
+from privseg.params import check_params, load_params, read_params_file
 
 __all__ = ["Workspace", "prepare", "record_dataset", "record_run", "reproduce", "source_revision", "up_to_date"]
 
@@ -184,20 +184,13 @@ def _render_params(checkout: Path, path: Path, data: Path | None, overrides: dic
     values.pop("public_sources", None)
     for name, text in overrides.items():
         _override(values, name, text)
+    sources = check_params(values, checkout / "params.yaml").sources
     values["raw_root"] = "raw"
-    raw: dict[str, str] = {}
-    for name, source in values["sources"].items():
-        raw[name] = "" if source["kind"] == "synthetic" else source.get("path", "")
-        source["path"] = name
+    for name in sources:
+        values["sources"][name]["path"] = name
     text = "# Rendered from the checkout's params.yaml; edit that one.\n" + yaml.safe_dump(values, sort_keys=False)
-    checked = path / ".params.partial"
-    checked.write_text(text, encoding="utf-8")
-    try:
-        load_params(checked)
-        _write_if_changed(path / "params.yaml", text.encode())
-    finally:
-        checked.unlink()
-    return raw
+    _write_if_changed(path / "params.yaml", text.encode())
+    return {name: "" if source.kind == "synthetic" else source.path for name, source in sources.items()}
 
 
 def _override(values: dict[str, Any], name: str, text: str) -> None:

@@ -39,7 +39,8 @@ class Withheld(StrEnum):
     SERVER_GONE = "the model server is gone"
     OVERLOADED = "the model server is overloaded"
     WRONG_ANSWER = "the model's answer does not fit"
-    EMPTY_ANSWER = "the model's answer is all zero"
+    EMPTY_ANSWER = "the model's answer is incomplete"
+    DAMAGED = "the picture arrived damaged"
     ERROR = "an internal error"
 
 
@@ -53,12 +54,20 @@ class RawFrame:
         pts: Presentation time in units of ``time_base``.
         time_base: Seconds a unit of ``pts``.
         decode_seconds: What decoding it took.
+        damaged: The decoder says that parts of it are made up; it can only leave as a slate.
     """
 
-    __slots__ = ("__pixels", "captured", "decode_seconds", "pts", "sequence", "time_base")
+    __slots__ = ("__pixels", "captured", "damaged", "decode_seconds", "pts", "sequence", "time_base")
 
     def __init__(
-        self, pixels: Image, *, sequence: int, pts: int, time_base: Fraction, decode_seconds: float = 0.0
+        self,
+        pixels: Image,
+        *,
+        sequence: int,
+        pts: int,
+        time_base: Fraction,
+        decode_seconds: float = 0.0,
+        damaged: bool = False,
     ) -> None:
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
             raise ValueError(f"a frame is uint8 (H, W, 3), not {pixels.dtype} {pixels.shape}")
@@ -67,6 +76,7 @@ class RawFrame:
         self.pts = pts
         self.time_base = time_base
         self.decode_seconds = decode_seconds
+        self.damaged = damaged
         self.captured = time.monotonic()
 
     @property
@@ -168,9 +178,11 @@ def protect(frame: RawFrame, mask: PersonMask, method: Method) -> ProtectedFrame
         method: The filter; it sees the masked pixels only when its class allows it.
 
     Raises:
-        PrivacyViolationPrevented: The mask belongs to another frame or size, or the filter's output breaks its
-            promise. Whatever is raised, the caller emits a :func:`slate`.
+        PrivacyViolationPrevented: The frame is damaged, the mask belongs to another frame or size, or the filter's
+            output breaks its promise. Whatever is raised, the caller emits a :func:`slate`.
     """
+    if frame.damaged:
+        _refuse(frame, "the picture is damaged, so nobody knows whom it shows where")
     shape = (frame.height, frame.width)
     if mask.sequence != frame.sequence:
         _refuse(frame, f"the mask belongs to frame {mask.sequence}")

@@ -5,6 +5,7 @@ Every step may only add coverage to what the model was confident of; the propert
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import deque
 from collections.abc import Sequence
@@ -24,10 +25,11 @@ Contour = npt.NDArray[np.int32]
 # Radii are rounded up along a ladder of this ratio, so that a frame full of specks costs a dozen distance
 # transforms, not thousands.
 _RADIUS_STEP = 1.3
-# A fall of the person area below this share of the last frame's, from at least that share of the picture, is not
-# how people leave: the model is doubted and the last mask lingers.
+# A person of at least this share of the picture, of whom within so many frames less than that share is left in the
+# neighbourhood, has not left: the model is doubted, and the person's area lingers.
+_COLLAPSE_FROM = 0.001
+_COLLAPSE_FRAMES = 3
 _COLLAPSE_TO = 0.1
-_COLLAPSE_FROM = 0.005
 
 
 class MaskPolicy(BaseModel):
@@ -41,11 +43,11 @@ class MaskPolicy(BaseModel):
     fill_holes: bool = Field(True, description="cover what a person's outline encloses")
     hold_frames: int = Field(3, ge=0, le=250, description="frames for which a covered pixel stays covered")
     collapse_hold_frames: int = Field(
-        15, ge=0, le=1000, description="frames the last mask lingers after everyone vanished within one frame"
+        15, ge=0, le=1000, description="frames a person's area lingers after the person vanished all of a sudden"
     )
-    trust_all_zero: bool = Field(
+    trust_zero: bool = Field(
         False,
-        description="accept an answer that is 0 everywhere as an empty scene; it is also what a broken model says",
+        description="take a 0 in an answer for background; our models answer at least 1 wherever they could compute",
     )
 
 
@@ -74,7 +76,7 @@ def mask_from_probability(probability: Probability, height: int, width: int, pol
     Returns:
         bool ``(height, width)``. Every frame pixel whose nearest probability reaches the threshold is true.
     """
-    mask = _resize(probability, height, width) >= math.ceil(policy.threshold * 255)
+    mask = _resize(probability, height, width) >= math.floor(policy.threshold * 255)
     if policy.fill_holes:
         mask = fill_holes(mask)
     return dilate_by_size(mask, policy.dilation, policy.min_dilation)
@@ -154,39 +156,68 @@ def _widen(result: BoolMask, mask: BoolMask, outlines: list[Contour], radius: in
 class TemporalHold:
     """The memory of one camera: a pixel once covered stays covered for ``hold_frames`` more confirmed frames.
 
-    When nearly the whole person area vanishes within one frame, the last mask lingers for
-    ``collapse_hold_frames``: people do not leave like that, models fail like that.
+    When a person vanishes within three frames, in one step or in several, the person's area lingers for
+    ``collapse_hold_frames``: people do not leave like that, models fail like that. Each person is judged apart, so
+    that neither another person nor a false alarm elsewhere passes for the one who vanished.
     """
 
     def __init__(self, policy: MaskPolicy) -> None:
         self._policy = policy
         self._recent: deque[BoolMask] = deque(maxlen=policy.hold_frames)
-        self._last: BoolMask | None = None
+        self._seen: deque[BoolMask] = deque(maxlen=_COLLAPSE_FRAMES)
         self._lingering: BoolMask | None = None
         self._linger_left = 0
 
     def update(self, mask: BoolMask) -> BoolMask:
         """Remember this frame's mask and return the area to cover, a superset of it; bool ``(H, W)``."""
-        if self._last is not None and self._last.shape != mask.shape:
+        if self._seen and self._seen[-1].shape != mask.shape:
             self._forget()
-        if self._last is not None and _collapsed(self._last, mask):
-            self._lingering, self._linger_left = self._last, self._policy.collapse_hold_frames
+        if self._policy.collapse_hold_frames and self._seen:
+            self._notice_collapse(mask)
         covered = mask.copy()
         for earlier in self._recent:
             covered |= earlier
-        if self._lingering is not None and self._linger_left > 0:
+        if self._lingering is not None:
             covered |= self._lingering
             self._linger_left -= 1
+            if self._linger_left == 0:
+                self._lingering = None
         self._recent.append(mask)
-        self._last = mask
+        self._seen.append(mask.copy())
         return covered
+
+    def _notice_collapse(self, mask: BoolMask) -> None:
+        """Let linger whoever vanished; each disappearance counts once."""
+        vanished = _vanished(functools.reduce(np.bitwise_or, self._seen), mask)
+        if vanished is None:
+            return
+        for earlier in self._seen:
+            earlier &= ~vanished
+        self._lingering = vanished if self._lingering is None else self._lingering | vanished
+        self._linger_left = self._policy.collapse_hold_frames
 
     def _forget(self) -> None:
         self._recent.clear()
-        self._last = self._lingering = None
-        self._linger_left = 0
+        self._seen.clear()
+        self._lingering = None
 
 
-def _collapsed(before: BoolMask, now: BoolMask) -> bool:
-    area = cv2.countNonZero(before.view(np.uint8))
-    return bool(area >= _COLLAPSE_FROM * before.size and cv2.countNonZero(now.view(np.uint8)) < _COLLAPSE_TO * area)
+def _vanished(before: BoolMask, now: BoolMask) -> BoolMask | None:
+    """The connected areas of ``before`` of which hardly anything is left in their neighbourhood; None without any.
+
+    The neighbourhood reaches one width and one height beyond an area's own box: so far people walk meanwhile.
+    """
+    least = _COLLAPSE_FROM * before.size
+    vanished: BoolMask | None = None
+    for outline in _outlines(before):
+        left, top, width, height = cv2.boundingRect(outline)
+        if width * height < least:
+            continue
+        person = np.zeros((height, width), np.uint8)
+        cv2.drawContours(person, [outline], -1, 1, cv2.FILLED, offset=(-left, -top))
+        area = cv2.countNonZero(person)
+        around = np.s_[max(top - height, 0) : top + 2 * height, max(left - width, 0) : left + 2 * width]
+        if area >= least and np.count_nonzero(now[around]) < _COLLAPSE_TO * area:
+            vanished = np.zeros_like(before) if vanished is None else vanished
+            vanished[top : top + height, left : left + width] |= person.view(np.bool_)
+    return vanished

@@ -9,16 +9,20 @@ from pathlib import Path
 from threading import Event
 from typing import Any, Final
 
-from privseg.errors import DataError, StorageError, UsageError
+from privseg.errors import DataError
 from privseg.privacy.filters.base import Method
 from privseg.privacy.masks import MaskPolicy
-from privseg.streaming.camera import CameraReport, run_camera
+from privseg.streaming.camera import run_camera
+from privseg.streaming.channel import Tls
+from privseg.streaming.places import refuse_shared_files
+from privseg.streaming.process import forbid_core_dumps, stop_on_signals
+from privseg.streaming.report import CameraReport, write_report
 from privseg.streaming.segmenter import SegmenterBackend, TritonSegmenter
 from privseg.streaming.sinks import H264FileSink, output_format
 from privseg.streaming.source import FrameSource, VideoSource
 from privseg.streaming.telemetry import Telemetry
 
-__all__ = ["anonymize", "anonymize_file", "write_report"]
+__all__ = ["anonymize", "anonymize_file"]
 
 # A camera's frame is worthless when it is late; a recording can wait for a busy server.
 _LIVE_DEADLINE: Final = 2.0
@@ -37,6 +41,7 @@ def anonymize(
     long_side: int = 512,
     max_frames: int | None = None,
     stop: Event | None = None,
+    interrupt: Event | None = None,
     progress: Callable[[CameraReport], None] | None = None,
 ) -> CameraReport:
     """Protect one video.
@@ -52,6 +57,7 @@ def anonymize(
         long_side: Pixels of the longer side of the model's input.
         max_frames: End after so many frames.
         stop: Ends the run; what was written stays.
+        interrupt: Ends the run with KeyboardInterrupt; nothing is written.
         progress: Called with the report so far, about every two seconds.
 
     Returns:
@@ -59,20 +65,22 @@ def anonymize(
         with exit code 6 then.
 
     Raises:
-        UsageError: The source does not exist, or ``out`` is it, or has no known ending.
+        UsageError: The source does not exist, or source, ``out`` and ``report`` are not all different files, or
+            ``out`` has no known ending.
         ServerUnavailableError: The model is not ready (nothing was written), or a camera was lost (what came before
             is in ``out``).
         DataError: The source is no video (nothing was written), or is truncated (what it held is in ``out``).
         StorageError: ``out`` or ``report`` cannot be written.
+
+    After a StorageError about ``out``, an interrupt or a bug, ``out`` is what it was before.
     """
     output_format(out)
-    camera = source if not isinstance(source, str) else VideoSource(source)
-    if isinstance(source, str):
-        _refuse_same_file(source, out)
+    refuse_shared_files([source] if isinstance(source, str) else [], {"output": out, "report": report})
+    camera = VideoSource(source) if isinstance(source, str) else source
     segmenter.check_ready()
 
-    def open_sink(width: int, height: int, frame_rate: Fraction) -> H264FileSink:
-        return H264FileSink(out, frame_rate, (width, height))
+    def open_sink(width: int, height: int, frame_rate: Fraction, pixel_aspect: Fraction) -> H264FileSink:
+        return H264FileSink(out, frame_rate, (width, height), pixel_aspect=pixel_aspect)
 
     result = run_camera(
         "clip",
@@ -86,12 +94,15 @@ def anonymize(
         long_side=long_side,
         max_frames=max_frames,
         stop=stop,
+        interrupt=interrupt,
         progress=progress,
     )
-    if report is not None:
-        write_report(report, result)
-    if result.error is not None:
-        raise result.error
+    try:
+        if report is not None:
+            write_report(report, result)
+    finally:
+        if result.error is not None:
+            raise result.error
     if result.frames_out == 0:
         raise DataError(camera.name, "delivered no frame", "check the camera")
     return result
@@ -103,6 +114,8 @@ def anonymize_file(
     *,
     method: Method,
     triton: str,
+    tls: Tls | None = None,
+    insecure: bool = False,
     policy: MaskPolicy | None = None,
     report: Path | None = None,
     realtime: bool = False,
@@ -118,6 +131,8 @@ def anonymize_file(
         out: The protected file.
         method: How people are covered.
         triton: ``host:port`` of Triton's gRPC service.
+        tls: Encrypt the way to it.
+        insecure: Send raw frames in clear even to another machine.
         policy: How an answer becomes the covered area.
         report: Where to write the report as JSON, if anywhere.
         realtime: Read a file at its own pace, as a camera would; late frames are dropped.
@@ -130,14 +145,17 @@ def anonymize_file(
         The report as plain data.
 
     Raises:
-        PrivsegError: As :func:`anonymize`.
+        PrivsegError: As :func:`anonymize`; also for a ``triton`` elsewhere without ``tls``, and ``metrics_file``.
+        KeyboardInterrupt: SIGINT or SIGTERM came (in the main thread); ``out`` is what it was before.
     """
+    forbid_core_dumps()
+    refuse_shared_files([source], {"output": out, "report": report, "metrics file": metrics_file})
     camera = VideoSource(source, realtime=realtime)
-    _refuse_same_file(source, out)
-    telemetry = Telemetry()
+    telemetry, interrupt = Telemetry(), Event()
     deadline = _LIVE_DEADLINE if camera.live else _RECORDING_DEADLINE
     with contextlib.ExitStack() as stack:
-        segmenter = stack.enter_context(TritonSegmenter(triton, deadline_seconds=deadline))
+        stack.enter_context(stop_on_signals(interrupt))
+        segmenter = stack.enter_context(TritonSegmenter(triton, deadline_seconds=deadline, tls=tls, insecure=insecure))
         segmenter.check_ready()  # before anything is written, the metrics file included
         if metrics_file is not None:
             stack.callback(telemetry.write, metrics_file)
@@ -155,23 +173,7 @@ def anonymize_file(
             report=report,
             telemetry=telemetry,
             max_frames=max_frames,
+            interrupt=interrupt,
             progress=(lambda so_far: say(so_far.progress_line())) if say else None,
         )
     return result.model_dump(mode="json")
-
-
-def _refuse_same_file(source: str, out: Path) -> None:
-    if Path(source).exists() and out.exists() and out.samefile(source):
-        raise UsageError(out, "is the source itself", "choose another output")
-
-
-def write_report(path: Path, report: CameraReport) -> None:
-    """Write a report as JSON, whole or not at all. Raises StorageError."""
-    temporary = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise StorageError.from_os_error(path, error) from None

@@ -13,72 +13,28 @@ from fractions import Fraction
 from threading import Event
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from privseg.errors import PrivsegError
 from privseg.privacy.filters.base import Method
 from privseg.privacy.frames import ProtectedFrame
 from privseg.privacy.masks import MaskPolicy
 from privseg.streaming.feed import FeedEvents, LiveFeed
 from privseg.streaming.protector import Protector
+from privseg.streaming.report import BlankedRange, CameraReport
 from privseg.streaming.segmenter import SegmenterBackend
 from privseg.streaming.sinks import FrameSink
 from privseg.streaming.source import FrameSource
 from privseg.streaming.telemetry import Telemetry
 
-__all__ = ["BlankedRange", "CameraReport", "SinkOpener", "run_camera"]
+__all__ = ["SinkOpener", "run_camera"]
 
-#: called with width, height and nominal frame rate, once, before the first frame leaves
-SinkOpener = Callable[[int, int, Fraction], FrameSink]
+#: called with width, height, nominal frame rate and pixel aspect, once, before the first frame leaves
+SinkOpener = Callable[[int, int, Fraction, Fraction], FrameSink]
 
 _POLL_SECONDS: Final = 0.2
 _PROGRESS_SECONDS: Final = 2.0
 _MAX_RANGES: Final = 1000
+_REMINDER_SECONDS: Final = 60.0
 _READER_SECONDS: Final = 1.0  # a reader that hangs in the network is left behind; it is a daemon
-
-
-class BlankedRange(BaseModel):
-    """Frames in a row that left as slates for one reason."""
-
-    first: int = Field(description="sequence number of the first")
-    last: int = Field(description="sequence number of the last")
-    reason: str = Field(description="what the slate says")
-    detail: str = Field(description="for the operator")
-
-    def __len__(self) -> int:
-        return self.last - self.first + 1
-
-
-class CameraReport(BaseModel):
-    """What became of one camera's frames."""
-
-    model_config = ConfigDict(arbitrary_types_allowed=True)
-
-    camera: str
-    source: str = Field(description="path or address, without credentials")
-    output: str
-    method: str
-    method_params: dict[str, Any]
-    privacy_class: str
-    purpose: str = ""
-    frames_in: int = 0
-    frames_out: int = 0
-    frames_blanked: int = Field(0, description="of frames_out, those that left as slates")
-    frames_dropped: int = Field(0, description="live frames that a newer one replaced")
-    corrupt_packets: int = 0
-    reconnects: int = 0
-    blanked_ranges: list[BlankedRange] = Field(default_factory=list, description="the last thousand")
-    blank_reason: str = Field("", description="why, for the longest range of blank frames")
-    model_versions: list[str] = Field(default_factory=list)
-    seconds: float = 0.0
-    fps: float = Field(0.0, description="frames out a second")
-    fault: str | None = Field(None, description="what ended it before its time")
-    error: Exception | None = Field(None, exclude=True)
-
-    def progress_line(self) -> str:
-        """One line for whoever waits."""
-        blanked = f", {self.frames_blanked} blank ({self.blank_reason})" if self.frames_blanked else ""
-        return f"{self.camera}: {self.frames_out} frames out, {self.fps:.1f} a second{blanked}"
 
 
 class _Run:
@@ -93,6 +49,8 @@ class _Run:
         telemetry: Telemetry,
         report: CameraReport,
         progress: Callable[[CameraReport], None] | None,
+        say: Callable[[str], None] | None,
+        interrupt: Event | None,
     ) -> None:
         self.camera = camera
         self.source = source
@@ -103,9 +61,18 @@ class _Run:
         self.taken = 0
         self._open_sink = open_sink
         self._progress = progress
+        self._say = say
+        self._interrupt = interrupt
+        self._lost_at: float | None = None
+        self._next_reminder = 0.0
         self._ranges: deque[BlankedRange] = deque(maxlen=_MAX_RANGES)
         self._last_blanked = False
         self._begun = self._told = time.monotonic()
+
+    def heed_interrupt(self) -> None:
+        """Raise KeyboardInterrupt if it was asked for: here nothing is half done."""
+        if self._interrupt is not None and self._interrupt.is_set():
+            raise KeyboardInterrupt
 
     def begin(self, frame: Any) -> None:
         """Take one frame of the source and ask the model about it."""
@@ -114,9 +81,10 @@ class _Run:
 
     def emit(self) -> None:
         """Let the oldest pending frame leave, covered or as a slate."""
+        self.heed_interrupt()
         frame = self.protector.finish()
         if self.sink is None:
-            self.sink = self._open_sink(frame.width, frame.height, self.source.frame_rate)
+            self.sink = self._open_sink(frame.width, frame.height, self.source.frame_rate, self.source.pixel_aspect)
         begun = time.perf_counter()
         self.sink.write(frame)
         self.telemetry.observe_stage(self.camera, "encode", time.perf_counter() - begun)
@@ -132,21 +100,31 @@ class _Run:
         while self.protector.pending:
             self.emit()
 
-    # The three below are called from the reader's thread, which alone changes these two numbers.
+    # The three below are called from the reader's thread, which alone changes what they change.
 
     def dropped(self) -> None:
         """Count a frame that a newer one replaced."""
         self.report.frames_dropped += 1
         self.telemetry.dropped(self.camera)
 
-    def lost(self) -> None:
-        """The camera is gone."""
+    def lost(self, reason: str) -> None:
+        """The camera is gone, or still is: say so at once, then once a minute."""
         self.telemetry.lost(self.camera)
+        now = time.monotonic()
+        if self._lost_at is None:
+            self._lost_at = self._next_reminder = now
+        if self._say and now >= self._next_reminder:
+            self._say(f"{self.camera}: lost for {now - self._lost_at:.0f} s: {reason}")
+            self._next_reminder = now + _REMINDER_SECONDS
 
     def reconnected(self) -> None:
         """The camera is back."""
         self.report.reconnects += 1
         self.telemetry.reconnected(self.camera)
+        gone = time.monotonic() - self._lost_at if self._lost_at is not None else 0.0
+        self._lost_at = None
+        if self._say:
+            self._say(f"{self.camera}: reconnected after {gone:.0f} s")
 
     def snapshot(self) -> CameraReport:
         """The report as of now."""
@@ -190,7 +168,9 @@ def run_camera(
     max_frames: int | None = None,
     reconnect: bool = False,
     stop: Event | None = None,
+    interrupt: Event | None = None,
     progress: Callable[[CameraReport], None] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> CameraReport:
     """Protect one camera until it ends, ``max_frames`` came in, or ``stop`` is set.
 
@@ -207,14 +187,13 @@ def run_camera(
         max_frames: End after so many frames.
         reconnect: Open a live source again when it is lost.
         stop: Ends the run; what was written stays.
+        interrupt: Ends the run with KeyboardInterrupt; the sink is aborted.
         progress: Called with the report so far, about every two seconds.
+        say: Takes a line when the camera is lost, once a minute while it is, and when it is back.
 
     Returns:
-        The report. Where the source ended before its time, ``fault`` and ``error`` tell; the protected part is kept.
-
-    Raises:
-        StorageError: The output cannot be written; it is thrown away.
-        PrivacyViolationPrevented: A sink refused a frame; the output is thrown away.
+        The report, with the true counts whatever happened. ``fault`` and ``error`` tell what ended it before its time.
+        Where the source did, the sink is closed; where the sink or privseg itself failed, it is aborted.
     """
     stop = stop or Event()
     telemetry.register(camera, method)
@@ -227,22 +206,23 @@ def run_camera(
         method_params=method.params.model_dump(),
         privacy_class=method.privacy_class,
     )
-    run = _Run(camera, source, protector, open_sink, telemetry, report, progress)
+    run = _Run(camera, source, protector, open_sink, telemetry, report, progress, say, interrupt)
     play = _play_live if source.live else _play_recording
+    error: Exception | None
     try:
         error = play(run, segmenter.max_in_flight, max_frames, reconnect, stop)
         run.drain()
         if run.sink is not None:
             run.sink.close()
-    except BaseException:  # an interrupt too: half a file must not take the place of a whole one
+    except BaseException as fault:  # an interrupt too: half a file must not take the place of a whole one
         if run.sink is not None:
             run.sink.abort()
-        raise
+        if not isinstance(fault, Exception):
+            raise
+        error = fault
     finally:
         source.stop()
-    error = error or source.fault
-    fault = str(error) if error else None
-    return run.snapshot().model_copy(update={"fault": fault, "error": error})
+    return run.snapshot().ended_by(error or source.fault)
 
 
 def _play_recording(
@@ -251,6 +231,7 @@ def _play_recording(
     """Every frame in order, up to ``in_flight`` of them with the model; returns what ended the source."""
     frames = run.source.frames()
     while run.taken != max_frames and not stop.is_set():
+        run.heed_interrupt()
         try:
             frame = next(frames, None)
         except PrivsegError as error:
@@ -267,10 +248,11 @@ def _play_live(run: _Run, in_flight: int, max_frames: int | None, reconnect: boo
     """The newest frame each time; returns what ended the source."""
     ended = Event()
     events = FeedEvents(run.dropped, run.lost, run.reconnected)
-    feed = LiveFeed(run.source.frames, ended, events, reconnect=reconnect and run.source.endless)
+    feed = LiveFeed(run.source.frames, ended, events, reconnect=lambda: reconnect and run.source.endless)
     feed.start()
     try:
         while run.taken != max_frames and not stop.is_set() and not feed.exhausted:
+            run.heed_interrupt()
             frame = feed.take(0 if run.protector.pending else _POLL_SECONDS)
             if frame is not None:
                 run.begin(frame)

@@ -6,13 +6,14 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from privseg.errors import UsageError
 from privseg.privacy.masks import MaskPolicy
+from privseg.streaming.channel import Tls, refuse_plaintext
 
 __all__ = ["CameraConfig", "GatewayConfig", "MetricsConfig", "TritonConfig", "load_config"]
 
@@ -31,7 +32,28 @@ class TritonConfig(_Section):
     model: str = "person_segmentation"
     deadline_seconds: float = Field(1.0, gt=0, le=60, description="a frame without an answer by then is withheld")
     max_in_flight: int = Field(3, ge=1, le=16, description="requests in flight for each camera")
+    ssl: bool = Field(False, description="encrypt the channel (TLS)")
+    root_certificates: Path | None = Field(None, description="whom to trust (PEM); default: the system's authorities")
+    private_key: Path | None = Field(None, description="the gateway's own key (PEM), where Triton asks who calls")
+    certificate_chain: Path | None = Field(None, description="the certificate that belongs to it (PEM)")
+    insecure: bool = Field(
+        False, description="send raw frames in clear to another machine; only where the network itself protects them"
+    )
     long_side: int = Field(512, ge=64, le=2048, multiple_of=32, description="longer side of the model's input, pixels")
+
+    @model_validator(mode="after")
+    def _check_channel(self) -> Self:
+        if not self.ssl and (self.root_certificates or self.private_key or self.certificate_chain):
+            raise ValueError("root_certificates, private_key and certificate_chain need ssl: true")
+        if (self.private_key is None) != (self.certificate_chain is None):
+            raise ValueError("private_key and certificate_chain belong together")
+        refuse_plaintext(self.url, encrypted=self.ssl, insecure=self.insecure)
+        return self
+
+    @property
+    def tls(self) -> Tls | None:
+        """The files of the encrypted channel; None for one in clear."""
+        return Tls(self.root_certificates, self.private_key, self.certificate_chain) if self.ssl else None
 
 
 class MetricsConfig(_Section):
@@ -71,8 +93,8 @@ def load_config(path: Path, environment: Mapping[str, str] | None = None) -> Gat
         environment: Values for ``${VARIABLES}``; the process's environment by default.
 
     Raises:
-        UsageError: The file is missing or no YAML, a variable is not set, or a field is unknown or out of bounds.
-            The message names the field and never its value.
+        UsageError: The file is missing or no YAML, a variable is not set, or a field is unknown or out of bounds,
+            or raw frames would leave the machine in clear. The message names the field and never its value.
     """
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -22,7 +22,8 @@ class FeedEvents:
     """What a feed reports, from its own thread."""
 
     dropped: Callable[[], None]
-    lost: Callable[[], None]
+    #: takes why, in one line without credentials; called at every attempt that fails
+    lost: Callable[[str], None]
     reconnected: Callable[[], None]
 
 
@@ -33,11 +34,11 @@ class LiveFeed(Generic[FrameT]):
         frames: Opens the source and yields its frames.
         stop: When set, reading ends.
         events: Whom to tell.
-        reconnect: Open the source again, ever more patiently, whenever it ends or is lost.
+        reconnect: Whether to open the source again, ever more patiently, when it ends or is lost; asked each time.
     """
 
     def __init__(
-        self, frames: Callable[[], Iterator[FrameT]], stop: Event, events: FeedEvents, *, reconnect: bool
+        self, frames: Callable[[], Iterator[FrameT]], stop: Event, events: FeedEvents, *, reconnect: Callable[[], bool]
     ) -> None:
         self._frames = frames
         self._stop = stop
@@ -84,14 +85,15 @@ class LiveFeed(Generic[FrameT]):
                         self._put(frame)
                         if self._stop.is_set():
                             return
-                except PrivsegError as error:
-                    if not self._reconnect:
+                # A camera must not stay dark for a fault of the reader, so the unforeseen too is a lost camera.
+                except Exception as error:
+                    if not self._reconnect():
                         raise
                     self._error = error
-                if not self._reconnect or self._stop.is_set():
+                if not self._reconnect() or self._stop.is_set():
                     return
                 was_lost = True
-                self._events.lost()
+                self._events.lost(_reason(self._error))
                 self._stop.wait(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)
         except Exception as error:
@@ -107,3 +109,10 @@ class LiveFeed(Generic[FrameT]):
                 self._events.dropped()
             self._slot = frame
             self._changed.notify_all()
+
+
+def _reason(error: Exception | None) -> str:
+    """One line; an unforeseen error's own text may hold the address with its password."""
+    if error is None:
+        return "the stream ended"
+    return str(error) if isinstance(error, PrivsegError) else f"internal error ({type(error).__name__})"

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from types import FrameType
 from typing import Any, Final
 
-from privseg.errors import PrivsegError, UsageError
+from privseg.errors import PrivsegError
 from privseg.privacy.filters.base import Method
 from privseg.privacy.filters.registry import create_method
-from privseg.streaming.camera import CameraReport, run_camera
+from privseg.streaming.address import redact
+from privseg.streaming.camera import run_camera
 from privseg.streaming.config import CameraConfig, GatewayConfig
+from privseg.streaming.places import refuse_shared_files
+from privseg.streaming.process import forbid_core_dumps, stop_on_signals
+from privseg.streaming.report import CameraReport
 from privseg.streaming.segmenter import SegmenterBackend, TritonSegmenter
 from privseg.streaming.sinks import H264FileSink, output_format
-from privseg.streaming.source import VideoSource, redact
+from privseg.streaming.source import VideoSource
 from privseg.streaming.telemetry import Telemetry
 
-__all__ = ["run_gateway", "run_until_stopped", "stop_on_signals"]
+__all__ = ["run_gateway", "run_until_stopped"]
 
 Progress = Callable[[CameraReport], None]
 _JOIN_SECONDS: Final = 0.2
@@ -37,6 +40,7 @@ def run_gateway(
     telemetry: Telemetry | None = None,
     open_segmenter: Callable[[GatewayConfig], SegmenterBackend] | None = None,
     progress: Progress | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> dict[str, CameraReport]:
     """Protect every configured camera until all have ended or ``stop`` is set.
 
@@ -48,30 +52,30 @@ def run_gateway(
         telemetry: Metrics, served on the configured port while this runs.
         open_segmenter: Makes one segmenter a camera; Triton by default.
         progress: Called from the cameras' threads with a report so far, and once with the last one of each.
+        say: Takes, from the cameras' threads, a line when a camera is lost, once a minute while it is, and when it is
+            back.
 
     Returns:
-        One report a camera; ``fault`` tells what ended it, if anything did.
+        One report a camera; ``fault`` tells what ended it, if anything did. A recording is kept in any case.
 
     Raises:
-        UsageError: A method, one of its parameters or an output is wrong; no camera was started.
+        UsageError: A method, one of its parameters or an output is wrong, or an output is another camera's output or
+            a source; no camera was started.
         ServerUnavailableError: The metrics port is taken; no camera was started.
     """
     stop = stop or threading.Event()
     telemetry = telemetry or Telemetry()
-    methods = _checked(config)
+    plans = _checked(config)
     server = telemetry.serve(config.metrics.port, config.metrics.address)
     reports: dict[str, CameraReport] = {}
 
-    def run(name: str, camera: CameraConfig, method: Method) -> None:
-        report = _run_one(name, camera, method, config, open_segmenter or _triton, telemetry, stop, progress)
+    def run(name: str, plan: _Plan) -> None:
+        report = _run_one(name, plan, config, open_segmenter or _triton, telemetry, stop, progress, say)
         reports[name] = report
         if progress:
             progress(report)
 
-    threads = [
-        threading.Thread(target=run, args=(name, camera, methods[name]), name=f"camera {name}")
-        for name, camera in config.cameras.items()
-    ]
+    threads = [threading.Thread(target=run, args=(name, plan), name=f"camera {name}") for name, plan in plans.items()]
     try:
         for thread in threads:
             thread.start()
@@ -83,74 +87,83 @@ def run_gateway(
     return {name: reports[name] for name in config.cameras if name in reports}
 
 
-def run_until_stopped(config: GatewayConfig) -> dict[str, dict[str, Any]]:
+def run_until_stopped(
+    config: GatewayConfig, on_reports: Callable[[dict[str, dict[str, Any]]], None] | None = None
+) -> dict[str, dict[str, Any]]:
     """Run the gateway until SIGINT or SIGTERM, telling its state on stderr; for the main thread.
+
+    Args:
+        config: See :mod:`privseg.streaming.config`.
+        on_reports: Takes what is returned, before a camera's error is raised.
 
     Returns:
         One report a camera, as plain data.
 
     Raises:
-        PrivsegError: As :func:`run_gateway`; also the error of a camera, when no camera got through.
+        PrivsegError: As :func:`run_gateway`.
+        Exception: What ended the first camera, in the order of the configuration, that did not get through.
     """
+    forbid_core_dumps()
     stop = threading.Event()
 
-    def tell(report: CameraReport) -> None:
-        line = f"{report.progress_line()}; ended: {report.fault}" if report.fault else report.progress_line()
+    def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
+    def tell(report: CameraReport) -> None:
+        say(f"{report.progress_line()}; ended: {report.fault}" if report.fault else report.progress_line())
+
     with stop_on_signals(stop):
-        reports = run_gateway(config, stop, progress=tell)
-    errors = [report.error for report in reports.values() if isinstance(report.error, PrivsegError)]
-    if errors and len(errors) == len(reports):
-        raise errors[0]
-    return {name: report.model_dump(mode="json") for name, report in reports.items()}
+        reports = run_gateway(config, stop, progress=tell, say=say)
+    plain = {name: report.model_dump(mode="json") for name, report in reports.items()}
+    if on_reports:
+        on_reports(plain)
+    error = next((report.error for report in reports.values() if report.error is not None), None)
+    if error is not None:
+        raise error
+    return plain
 
 
-@contextlib.contextmanager
-def stop_on_signals(stop: threading.Event) -> Iterator[None]:
-    """Within it, SIGINT and SIGTERM set ``stop`` instead of ending the process; for the main thread."""
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """One camera, checked."""
 
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    camera: CameraConfig
+    method: Method
+    out: Path
 
 
-def _checked(config: GatewayConfig) -> dict[str, Method]:
-    """The method of every camera; refuses what cannot work before anything starts."""
-    outputs: dict[str, str] = {}
-    methods: dict[str, Method] = {}
-    for name, camera in config.cameras.items():
-        output_format(Path(camera.output))
-        if camera.output in outputs:
-            fault = f"writes to the same file as camera {outputs[camera.output]}"
-            raise UsageError(f"camera {name}", fault, "give each camera its own output")
-        outputs[camera.output] = name
-        methods[name] = create_method(camera.method, camera.params)
-    return methods
+def _checked(config: GatewayConfig) -> dict[str, _Plan]:
+    """The plan of every camera; refuses what cannot work before anything starts."""
+    now = time.localtime()
+    plans = {
+        name: _Plan(camera, create_method(camera.method, camera.params), Path(time.strftime(camera.output, now)))
+        for name, camera in config.cameras.items()
+    }
+    for plan in plans.values():
+        output_format(plan.out)
+    refuse_shared_files(
+        [camera.source.get_secret_value() for camera in config.cameras.values()],
+        {f"camera {name}: output": plan.out for name, plan in plans.items()},
+    )
+    return plans
 
 
 def _run_one(
     name: str,
-    camera: CameraConfig,
-    method: Method,
+    plan: _Plan,
     config: GatewayConfig,
     open_segmenter: Callable[[GatewayConfig], SegmenterBackend],
     telemetry: Telemetry,
     stop: threading.Event,
     progress: Progress | None,
+    say: Callable[[str], None] | None,
 ) -> CameraReport:
     """Run one camera to its end, whatever that is; never raises."""
+    camera, method, out = plan.camera, plan.method, plan.out
     uri = camera.source.get_secret_value()
-    out = Path(time.strftime(camera.output))
 
-    def open_sink(width: int, height: int, frame_rate: Fraction) -> H264FileSink:
-        return H264FileSink(out, frame_rate, (width, height))
+    def open_sink(width: int, height: int, frame_rate: Fraction, pixel_aspect: Fraction) -> H264FileSink:
+        return H264FileSink(out, frame_rate, (width, height), recording=True, pixel_aspect=pixel_aspect)
 
     try:
         with contextlib.closing(open_segmenter(config)) as segmenter:
@@ -168,10 +181,9 @@ def _run_one(
                 reconnect=True,
                 stop=stop,
                 progress=progress,
+                say=say,
             )
     except Exception as error:
-        if not isinstance(error, PrivsegError):
-            traceback.print_exc(file=sys.stderr)
         report = CameraReport(
             camera=name,
             source=redact(uri),
@@ -179,17 +191,24 @@ def _run_one(
             method=method.name,
             method_params=method.params.model_dump(),
             privacy_class=method.privacy_class,
-            fault=str(error) if isinstance(error, PrivsegError) else f"internal error ({type(error).__name__})",
-            error=error,
-        )
+        ).ended_by(error)
+    if report.error is not None:
         telemetry.lost(name)
+        if not isinstance(report.error, PrivsegError):
+            trace = "".join(traceback.format_exception(report.error))
+            print(trace.replace(uri, redact(uri)), file=sys.stderr, flush=True)
     return report.model_copy(update={"purpose": camera.purpose})
 
 
 def _triton(config: GatewayConfig) -> TritonSegmenter:
     triton = config.triton
     return TritonSegmenter(
-        triton.url, triton.model, deadline_seconds=triton.deadline_seconds, max_in_flight=triton.max_in_flight
+        triton.url,
+        triton.model,
+        deadline_seconds=triton.deadline_seconds,
+        max_in_flight=triton.max_in_flight,
+        tls=triton.tls,
+        insecure=triton.insecure,
     )
 
 

@@ -72,13 +72,14 @@ class Protector:
     def begin(self, frame: RawFrame) -> None:
         """Ask the model about a frame; never raises for a fault of the model."""
         self._telemetry.observe_stage(self._camera, "decode", frame.decode_seconds)
-        withheld: NoAnswer | None = None
+        withheld = NoAnswer(Withheld.DAMAGED) if frame.damaged else None
         size = (0, 0)
         submitted = time.monotonic()
         try:
-            image = frame.model_input(self._long_side)
-            size = (image.shape[1], image.shape[2])
-            self._segmenter.submit(frame.sequence, image)
+            if withheld is None:
+                image = frame.model_input(self._long_side)
+                size = (image.shape[1], image.shape[2])
+                self._segmenter.submit(frame.sequence, image)
         except NoAnswer as error:
             withheld = error
         except Exception as error:
@@ -118,7 +119,7 @@ class Protector:
         probability = answer.probability
         if not isinstance(probability, np.ndarray) or probability.dtype != np.uint8 or probability.shape != asked.size:
             raise NoAnswer(Withheld.WRONG_ANSWER, f"the answer is not uint8 {asked.size}")
-        if not self._policy.trust_all_zero and not probability.any():
+        if not self._policy.trust_zero and not probability.all():
             raise NoAnswer(Withheld.EMPTY_ANSWER)
 
     def _note_version(self, version: str) -> None:

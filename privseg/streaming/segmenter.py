@@ -15,11 +15,12 @@ from typing import Any, Final, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
-from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput
+from tritonclient.grpc import InferInput, InferRequestedOutput
 from tritonclient.utils import InferenceServerException
 
 from privseg.errors import ServerUnavailableError
 from privseg.privacy.frames import Withheld
+from privseg.streaming.channel import Tls, open_client
 
 __all__ = ["Answer", "NoAnswer", "SegmenterBackend", "TritonSegmenter"]
 
@@ -33,20 +34,6 @@ _LATE_LIMIT: Final = 3
 # What the client's own deadline may take to reach us.
 _GRACE_SECONDS: Final = 0.25
 _READY_SECONDS: Final = 5.0
-_MESSAGE_BYTES: Final = 2**31 - 1
-# They replace every default of the client, so the message sizes are repeated. gRPC would otherwise wait up to two
-# minutes before it looks for a restarted server.
-_CHANNEL: Final = [
-    ("grpc.max_send_message_length", _MESSAGE_BYTES),
-    ("grpc.max_receive_message_length", _MESSAGE_BYTES),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 250),
-    ("grpc.max_reconnect_backoff_ms", 500),
-    ("grpc.dns_min_time_between_resolutions_ms", 1000),
-    ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.lb_policy_name", "round_robin"),
-    ("grpc.enable_http_proxy", 0),
-]
 
 
 class NoAnswer(Exception):  # noqa: N818 - a fact to act on, not a fault of the program
@@ -129,6 +116,12 @@ class TritonSegmenter:
         model: The model's name.
         deadline_seconds: What one answer may take, queueing included.
         max_in_flight: Frames asked for before the first is collected.
+        tls: Encrypt the channel, with these files.
+        insecure: Send raw frames in clear even to another machine.
+
+    Raises:
+        UsageError: ``url`` is another machine, and neither ``tls`` nor ``insecure`` is given; or a file of ``tls``
+            cannot be read.
     """
 
     def __init__(
@@ -138,12 +131,14 @@ class TritonSegmenter:
         *,
         deadline_seconds: float = 2.0,
         max_in_flight: int = 3,
+        tls: Tls | None = None,
+        insecure: bool = False,
     ) -> None:
         self.url = url
         self.model = model
         self.max_in_flight = max_in_flight
         self._deadline = deadline_seconds
-        self._client = InferenceServerClient(url, channel_args=_CHANNEL)
+        self._client = open_client(url, tls, insecure=insecure)
         self._session = uuid.uuid4().hex[:12]
         self._count = itertools.count()
         self._calls: dict[int, _Call] = {}

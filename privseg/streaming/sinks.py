@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 from fractions import Fraction
 from pathlib import Path
@@ -10,15 +12,18 @@ from typing import Final, Protocol, Self
 
 import av
 import cv2
-from av.video.frame import VideoFrame
+from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 
 from privseg.errors import PrivacyViolationPrevented, StorageError, UsageError
 from privseg.privacy.frames import ProtectedFrame
+from privseg.streaming.places import create_unique
 
 __all__ = ["FrameSink", "H264FileSink", "output_format"]
 
 _FORMATS: Final = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+_FRAGMENT_SECONDS: Final = 2
+_FRAGMENTED: Final = {"movflags": "+frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
 _BT601: Final = 6  # AVCOL_SPC_SMPTE170M: players must undo the conversion made here
 
 
@@ -34,20 +39,25 @@ class FrameSink(Protocol):
         ...
 
     def abort(self) -> None:
-        """Finish and throw away what was written."""
+        """Finish after a fault; whether what was written stays is the sink's own matter."""
         ...
 
 
 class H264FileSink:
-    """An H.264 file without sound or metadata, put in place only when it is whole.
+    """An H.264 file without sound or metadata, put in place only when it is finished.
 
-    It grows beside its place as ``.NAME.partial``; an earlier file of the same name survives a run that fails.
+    It grows beside its place, under a name of its own. An ordinary file is whole or not at all: after a fault it goes,
+    and an earlier file of the same name stays. A recording is worth having in part: it is written in fragments of two
+    seconds, as ``STEM.XXXXXXXX.partial.mp4``, playable up to the last fragment even when the machine stops; after a
+    fault it is put in place with what it holds.
 
     Args:
         path: ``.mp4``, ``.mov`` or ``.mkv``.
         frame_rate: Frames a second, nominal; the frames' own times are kept.
         size: Width and height of the picture. An odd side is made even by repeating the last protected row or
             column; a frame of another size is scaled.
+        recording: Keep what there is after a fault; an MP4 is written in fragments, so its header counts no frames.
+        pixel_aspect: Width of a pixel by its height, for players.
         preset: x264's trade of speed for size.
         quality: x264's constant rate factor; lower is better.
 
@@ -62,29 +72,40 @@ class H264FileSink:
         frame_rate: Fraction,
         size: tuple[int, int],
         *,
+        recording: bool = False,
+        pixel_aspect: Fraction = Fraction(1),
         preset: str = "veryfast",
         quality: int = 23,
     ) -> None:
         self.path = path
-        self._temporary = path.with_name(f".{path.name}.partial")
         self._size = size
+        self._recording = recording
         self._last_pts: int | None = None
+        self._next_key: int | None = None
         self._open = True
         container_format = output_format(path)
+        prefix, suffix = (f"{path.stem}.", f".partial{path.suffix}") if recording else (f".{path.name}.", ".partial")
+        flags = _FRAGMENTED if recording else {"movflags": "+faststart"}
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            self._temporary = create_unique(path.parent, prefix, suffix)
+        except OSError as error:
+            raise _storage_error(path, error) from None
+        try:
             self._container = av.open(
                 f"file:{self._temporary.absolute()}", "w", format=container_format,
-                options={"movflags": "+faststart", "fflags": "+bitexact"},
+                options=flags | {"fflags": "+bitexact"},
             )  # fmt: skip
         except (av.FFmpegError, OSError) as error:
+            self._temporary.unlink(missing_ok=True)
             raise _storage_error(path, error) from None
-        options = {"preset": preset, "crf": str(quality)}
+        # Pictures held back to encode them better would be lost with the machine.
+        options = {"preset": preset, "crf": str(quality)} | ({"tune": "zerolatency"} if recording else {})
         self._stream: VideoStream = self._container.add_stream("libx264", rate=frame_rate, options=options)
         self._stream.width, self._stream.height = (side + side % 2 for side in size)
         self._stream.pix_fmt = "yuv420p"
         self._stream.thread_count = 2
         self._stream.colorspace = _BT601
+        self._stream.codec_context.sample_aspect_ratio = pixel_aspect
 
     def write(self, frame: ProtectedFrame) -> None:
         """Encode one frame.
@@ -106,6 +127,10 @@ class H264FileSink:
             pts = max(pts, self._last_pts + 1)
         self._last_pts = picture.pts = pts
         picture.time_base = time_base
+        # A camera may be far slower than its nominal rate, so key frames go by the clock.
+        if self._recording and (self._next_key is None or pts >= self._next_key):
+            picture.pict_type = PictureType.I
+            self._next_key = pts + math.ceil(_FRAGMENT_SECONDS / time_base)
         self._encode(picture)
 
     def close(self) -> None:
@@ -121,20 +146,25 @@ class H264FileSink:
             self._container.close()
             self._temporary.replace(self.path)
         except (av.FFmpegError, OSError) as error:
-            self._temporary.unlink(missing_ok=True)
+            self._salvage()
             raise _storage_error(self.path, error) from None
 
     def abort(self) -> None:
-        """Throw the partial file away; an earlier file at the place stays as it was."""
+        """Finish after a fault: a recording is put in place with what it holds, another file is thrown away."""
         if not self._open:
             return
         self._open = False
-        try:
+        with contextlib.suppress(av.FFmpegError, OSError):  # the same fault again, such as a full disk
             self._container.close()
-        except (av.FFmpegError, OSError):
-            pass  # a full disk again: the file goes anyway
-        finally:
-            self._temporary.unlink(missing_ok=True)
+        self._salvage()
+
+    def _salvage(self) -> None:
+        """Put in place what a broken recording holds. Where even that fails, it stays under its own name."""
+        with contextlib.suppress(OSError):
+            if self._recording and _is_playable(self._temporary):
+                self._temporary.replace(self.path)
+            else:
+                self._temporary.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
         return self
@@ -172,6 +202,14 @@ def output_format(path: Path) -> str:
     if name is None:
         raise UsageError(path, "has an ending no video container has", f"use one of {', '.join(_FORMATS)}")
     return name
+
+
+def _is_playable(path: Path) -> bool:
+    try:
+        with av.open(f"file:{path.absolute()}") as container:
+            return next(container.decode(video=0), None) is not None
+    except (av.FFmpegError, OSError, IndexError):
+        return False
 
 
 def _storage_error(path: Path, error: Exception) -> StorageError:

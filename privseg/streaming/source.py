@@ -13,7 +13,6 @@ from fractions import Fraction
 from pathlib import Path
 from threading import Event
 from typing import Final, Protocol
-from urllib.parse import urlsplit, urlunsplit
 
 import av
 import numpy as np
@@ -23,15 +22,16 @@ from av.video.stream import VideoStream
 
 from privseg.errors import DataError, PrivsegError, ServerUnavailableError, UsageError
 from privseg.privacy.frames import RawFrame
+from privseg.streaming.address import HTTP_SCHEMES, LIVE_SCHEMES, redact, url_scheme
 
-__all__ = ["FrameSource", "VideoSource", "redact"]
+__all__ = ["FrameSource", "VideoSource"]
 
-_LIVE_SCHEMES: Final = frozenset({"rtsp", "rtsps", "rtmp", "rtmps", "srt", "udp", "rtp"})
-_URL_SCHEMES: Final = _LIVE_SCHEMES | {"http", "https"}
 _LIVE_CLOCK: Final = Fraction(1, 90_000)
 _DEFAULT_RATE: Final = Fraction(25)
 # A recording may end this much before its promised end without being called truncated.
 _SLACK_SECONDS: Final = 0.25
+# Formats whose size is that of the playlist, not of the pictures.
+_PLAYLISTS: Final = frozenset({"hls", "dash"})
 
 
 class FrameSource(Protocol):
@@ -39,14 +39,22 @@ class FrameSource(Protocol):
 
     #: may appear in logs: no credentials
     name: str
-    #: frames come at their own pace, and a late reader gets the newest
-    live: bool
-    #: it never ends of itself: when it does, the connection was lost
-    endless: bool
-    #: packets that could not be decoded
+    #: packets that could not be decoded, and pictures that came out damaged
     corrupt: int
     #: what was wrong with a source whose readable frames have all been delivered
     fault: PrivsegError | None
+    #: width of a pixel by its height; known once frames come
+    pixel_aspect: Fraction
+
+    @property
+    def live(self) -> bool:
+        """Frames come at their own pace, and a late reader gets the newest."""
+        ...
+
+    @property
+    def endless(self) -> bool:
+        """It never ends of itself: when it does, the connection was lost."""
+        ...
 
     @property
     def frame_rate(self) -> Fraction:
@@ -66,16 +74,6 @@ class FrameSource(Protocol):
         ...
 
 
-def redact(uri: str) -> str:
-    """The URI without user, password and query, fit for messages; a path stays as it is."""
-    if not _is_url(uri):
-        return uri
-    parts = urlsplit(uri)
-    host = parts.netloc.rpartition("@")[2]
-    network = f"***@{host}" if "@" in parts.netloc else host
-    return urlunsplit((parts.scheme, network, parts.path, "***" if parts.query else "", ""))
-
-
 class VideoSource:
     """A video file, or a camera or recording behind a URL.
 
@@ -87,7 +85,7 @@ class VideoSource:
         read_timeout: Seconds without data after which a camera counts as lost.
 
     Raises:
-        UsageError: The path does not exist or is no file.
+        UsageError: The path does not exist or is no file, or the address is of no known kind.
     """
 
     def __init__(
@@ -102,20 +100,35 @@ class VideoSource:
         self.name = redact(uri)
         self.corrupt = 0
         self.fault: PrivsegError | None = None
+        self.pixel_aspect = Fraction(1)
         self._uri = uri
-        self._is_url = _is_url(uri)
-        self.endless = self._is_url and urlsplit(uri).scheme.lower() in _LIVE_SCHEMES
-        self.live = self.endless or realtime
-        self._realtime = realtime and not self.endless
-        self._loop = loop and not self.endless
+        self._scheme = url_scheme(uri)
+        self._endless: bool | None = None if self._scheme in HTTP_SCHEMES else self._scheme in LIVE_SCHEMES
+        self._realtime = realtime
+        self._loop = loop
         self._timeout = (open_timeout, read_timeout)
         self._rate = _DEFAULT_RATE
+        self._stored_aspect = Fraction(1)
         self._sequence = 0
         self._began: float | None = None
         self._stopped = Event()
-        if not self._is_url and not Path(uri).is_file():
+        if self._scheme is None and not Path(uri).is_file():
             fault = "is not a file" if Path(uri).exists() else "does not exist"
             raise UsageError(self.name, fault, "give the path of a video file, or a camera's URL")
+
+    @property
+    def live(self) -> bool:
+        """Whether frames come at their own pace; see :attr:`endless`."""
+        return self.endless or self._realtime
+
+    @property
+    def endless(self) -> bool:
+        """Whether it is a camera. An HTTP address is opened to see; while it cannot be, it counts as one."""
+        if self._endless is None:
+            self._endless = True
+            with suppress(PrivsegError), self._open() as container:
+                self._endless = _has_no_end(container)
+        return self._endless
 
     @property
     def frame_rate(self) -> Fraction:
@@ -138,16 +151,19 @@ class VideoSource:
         offset = Fraction(0)
         while True:
             end = yield from self._play(offset)
-            if not self._loop or self._stopped.is_set():
+            if not self._loop or self._endless or self._stopped.is_set():
                 return
             offset = end
 
     def _play(self, offset: Fraction) -> Generator[RawFrame, None, Fraction]:
         """One pass; returns the time at which the next one starts, in seconds."""
         with self._open() as container:
+            if self._scheme in HTTP_SCHEMES:
+                self._endless = _has_no_end(container)
+            endless = self.endless
             stream = self._video_stream(container)
             promised = _promised_seconds(container, stream)
-            clock = _LIVE_CLOCK if self.endless else (stream.time_base or _LIVE_CLOCK)
+            clock = _LIVE_CLOCK if endless else (stream.time_base or _LIVE_CLOCK)
             started, end = time.monotonic(), Fraction(0)
             first: Fraction | None = None
             sequence_before = self._sequence
@@ -156,15 +172,23 @@ class VideoSource:
                 first = (at if at is not None else Fraction(0)) if first is None else first
                 begin = at - first if at is not None else end
                 end = begin + (_duration_of(picture) or 1 / self._rate)
-                if self._realtime and self._stopped.wait(max(started + float(begin) - time.monotonic(), 0)):
+                if (
+                    self._realtime
+                    and not endless
+                    and self._stopped.wait(max(started + float(begin) - time.monotonic(), 0))
+                ):
                     return end
                 begun = time.perf_counter()
                 pixels = self._pixels(picture)
                 if pixels is None:
                     continue
                 seconds += time.perf_counter() - begun
-                pts = self._live_pts() if self.endless else round((offset + begin) / clock)
-                yield RawFrame(pixels, sequence=self._sequence, pts=pts, time_base=clock, decode_seconds=seconds)
+                self.corrupt += picture.is_corrupt
+                pts = self._live_pts() if endless else round((offset + begin) / clock)
+                yield RawFrame(
+                    pixels, sequence=self._sequence, pts=pts, time_base=clock, decode_seconds=seconds,
+                    damaged=picture.is_corrupt,
+                )  # fmt: skip
                 self._sequence += 1
                 if self._stopped.is_set():
                     return end
@@ -174,10 +198,11 @@ class VideoSource:
     def _open(self) -> InputContainer:
         options = {"protocol_whitelist": "file,crypto,data"}
         address = f"file:{Path(self._uri).absolute()}"
-        if self._is_url:
+        if self._scheme is not None:
             address = self._uri
-            options = {"rtsp_transport": "tcp", "allowed_media_types": "video"} if self._uri.startswith("rtsp") else {}
-            if self.endless:
+            rtsp = self._scheme in {"rtsp", "rtsps"}
+            options = {"rtsp_transport": "tcp", "allowed_media_types": "video"} if rtsp else {}
+            if self._scheme in LIVE_SCHEMES:
                 options["fflags"] = "nobuffer+discardcorrupt"
         try:
             return av.open(address, "r", options=options, timeout=self._timeout, metadata_errors="replace")
@@ -187,7 +212,7 @@ class VideoSource:
 
     def _unusable(self, error: Exception) -> PrivsegError:
         cause = getattr(error, "strerror", None) or type(error).__name__
-        if self._is_url:
+        if self._scheme is not None:
             return ServerUnavailableError(self.name, f"cannot be opened ({cause})", "check the camera and its address")
         return DataError(self.name, f"cannot be read as a video ({cause})", "check the file or record it again")
 
@@ -197,6 +222,7 @@ class VideoSource:
         stream = container.streams.video[0]
         rate = stream.average_rate or stream.guessed_rate
         self._rate = rate if rate and 0 < rate <= 1000 else _DEFAULT_RATE
+        self._stored_aspect = stream.sample_aspect_ratio or Fraction(1)
         # Frame threads delay the picture by their number, and lose good pictures around a bad packet.
         stream.thread_type = "SLICE"
         stream.thread_count = 2
@@ -211,7 +237,7 @@ class VideoSource:
                 packet = next(packets, None)
             except av.FFmpegError as error:
                 packet, lost = None, error.strerror or "no data"
-            if lost and self._is_url:
+            if lost and self._scheme is not None:
                 raise ServerUnavailableError(self.name, f"was lost ({lost})", "check the camera")
             if packet is not None and packet.size == 0:
                 continue  # an empty packet would end the decoder; it is flushed once, after the last one
@@ -234,6 +260,7 @@ class VideoSource:
             self.corrupt += 1
             return None
         turns = round(picture.rotation / 90) % 4
+        self.pixel_aspect = 1 / self._stored_aspect if turns % 2 else self._stored_aspect
         return np.ascontiguousarray(np.rot90(pixels, turns), dtype=np.uint8)
 
     def _live_pts(self) -> int:
@@ -242,7 +269,7 @@ class VideoSource:
         return round((now - self._began) / _LIVE_CLOCK)
 
     def _judge(self, any_frame: bool, end: Fraction, promised: Fraction | None) -> None:
-        if self.endless:
+        if self._endless:
             return
         if not any_frame:
             raise DataError(self.name, "holds no readable frame", "check the file or record it again")
@@ -251,17 +278,17 @@ class VideoSource:
             self.fault = DataError(self.name, fault, "use the protected part, or fetch the whole file and run again")
 
 
-def _is_url(uri: str) -> bool:
-    scheme, separator, _ = uri.partition("://")
-    return bool(separator) and scheme.lower() in _URL_SCHEMES
-
-
 def _time_of(picture: VideoFrame) -> Fraction | None:
     return None if picture.pts is None or picture.time_base is None else picture.pts * picture.time_base
 
 
 def _duration_of(picture: VideoFrame) -> Fraction | None:
     return picture.duration * picture.time_base if picture.duration and picture.time_base else None
+
+
+def _has_no_end(container: InputContainer) -> bool:
+    """Whether a server names neither a duration nor a size."""
+    return not container.duration and (container.format.name in _PLAYLISTS or container.size <= 0)
 
 
 def _promised_seconds(container: InputContainer, stream: VideoStream) -> Fraction | None:

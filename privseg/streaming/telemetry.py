@@ -8,11 +8,12 @@ from threading import Thread
 from typing import Final, Literal
 from wsgiref.simple_server import WSGIServer
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server, write_to_textfile
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, start_http_server
 
-from privseg.errors import ServerUnavailableError, StorageError
+from privseg.errors import ServerUnavailableError
 from privseg.privacy.filters.base import Method
 from privseg.privacy.frames import ProtectedFrame
+from privseg.streaming.places import write_whole
 
 __all__ = ["MetricsServer", "Telemetry"]
 
@@ -119,11 +120,7 @@ class Telemetry:
 
     def write(self, path: Path) -> None:
         """Write all metrics as Prometheus reads them, whole or not at all. Raises StorageError."""
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_to_textfile(str(path), self.registry)
-        except OSError as error:
-            raise StorageError.from_os_error(path, error) from None
+        write_whole(path, generate_latest(self.registry))
 
     def serve(self, port: int, address: str = "127.0.0.1") -> MetricsServer:
         """Serve ``/metrics``; port 0 takes a free one.

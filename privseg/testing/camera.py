@@ -7,7 +7,7 @@ person: the red channel is their probability.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
@@ -70,13 +70,22 @@ def read_video(path: Path) -> list[Image]:
         ]  # fmt: skip
 
 
-def write_video(path: Path, images: list[Image], *, rate: int = 10, codec: str = "mpeg4", rotation: int = 0) -> Path:
+def write_video(
+    path: Path,
+    images: list[Image],
+    *,
+    rate: int = 10,
+    codec: str = "mpeg4",
+    rotation: int = 0,
+    pixel_aspect: Fraction = Fraction(1),
+) -> Path:
     """Encode pictures of one even size, uint8 ``(H, W, 3)`` RGB, into a file of the format its name asks for."""
     with av.open(str(path), "w") as container:
         stream: Any = container.add_stream(codec, rate=rate)
         stream.height, stream.width = images[0].shape[:2]
         stream.pix_fmt = "yuv420p"
         stream.bit_rate = 8_000_000
+        stream.codec_context.sample_aspect_ratio = pixel_aspect
         if rotation:
             stream.set_display_rotation(rotation)
         for image in images:
@@ -95,6 +104,7 @@ class FakeCamera:
         live: Behave as a camera: whoever reads late gets the newest frame.
         paced: Deliver a frame only when :meth:`release` allows it.
         person: Show the beacon.
+        damaged: Numbers of the frames that a decoder would call damaged.
     """
 
     def __init__(
@@ -106,6 +116,7 @@ class FakeCamera:
         live: bool = False,
         paced: bool = False,
         person: bool = True,
+        damaged: Collection[int] = (),
     ) -> None:
         self.name = "fake camera"
         self.live = live
@@ -113,14 +124,17 @@ class FakeCamera:
         self.corrupt = 0
         self.fault: PrivsegError | None = None
         self.frame_rate = Fraction(10)
+        self.pixel_aspect = Fraction(1)
         self.sequence = 0
         self._size = (width, height)
         self._count = count
         self._person = person
+        self._damaged = damaged
         self._paced = paced
         self._allowed = 0
         self._asked_for_more = False
         self._lost = False
+        self._refused = 0
         self._stopped = False
         self._changed = threading.Condition()
 
@@ -135,6 +149,12 @@ class FakeCamera:
         with self._changed:
             if not self._changed.wait_for(lambda: self._asked_for_more and self._allowed == 0, timeout):
                 raise TimeoutError(f"{self.name}: {self._allowed} released frames were not read")
+
+    def wait_until_refused(self, times: int, timeout: float = 30.0) -> None:
+        """Return once the lost camera was opened in vain so many times since it was lost. Raises TimeoutError."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._refused >= times, timeout):
+                raise TimeoutError(f"{self.name}: opened in vain {self._refused} times only")
 
     def lose_connection(self) -> None:
         """End the connection now; opening it fails until :meth:`restore`."""
@@ -163,14 +183,18 @@ class FakeCamera:
                 if self._stopped:
                     return
                 if self._lost:
+                    self._refused += 1
+                    self._changed.notify_all()
                     raise ServerUnavailableError(self.name, "was lost", "call restore()")
                 self._allowed -= self._paced
                 self._asked_for_more = False
             number = self.sequence
             self.sequence += 1
+            self.corrupt += number in self._damaged
             yield RawFrame(
                 scene(number, *self._size, person=self._person),
                 sequence=number,
                 pts=number,
                 time_base=1 / self.frame_rate,
+                damaged=number in self._damaged,
             )

@@ -32,6 +32,7 @@ class SegmenterFault(StrEnum):
     NOT_AN_ARRAY = "no array at all"
     STALE = "the answer to the frame before"
     ALL_ZERO = "zero everywhere"
+    SOME_ZERO = "zero in one place"
 
 
 class FaultySegmenter:
@@ -75,7 +76,7 @@ class FaultySegmenter:
             raise NoAnswer(Withheld.OVERLOADED)
         if fault is SegmenterFault.CRASH:
             raise RuntimeError("injected")
-        self._asked[sequence] = image[0, :, :, 0]
+        self._asked[sequence] = np.maximum(image[0, :, :, 0], 1)
 
     def result(self, sequence: int) -> Answer:
         """The answer about a frame, or the fault ordered for it."""
@@ -105,6 +106,7 @@ def _spoiled(probability: npt.NDArray[np.uint8], fault: SegmenterFault | None) -
         SegmenterFault.WRONG_TYPE: lambda: probability > probability.max(),
         SegmenterFault.NOT_AN_ARRAY: lambda: None,
         SegmenterFault.ALL_ZERO: lambda: np.zeros_like(probability),
+        SegmenterFault.SOME_ZERO: lambda: np.where(np.arange(probability.shape[1]) == 3, np.uint8(0), probability),
     }
     if fault is None or fault not in spoilt:
         return probability

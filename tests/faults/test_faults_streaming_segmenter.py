@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from privseg.errors import DataError, ServerUnavailableError, StorageError
+from privseg.errors import DataError, ServerUnavailableError, StorageError, UsageError
 from privseg.privacy.filters.registry import create_method
 from privseg.privacy.frames import Withheld
 from privseg.privacy.masks import MaskPolicy
-from privseg.streaming.anonymize import anonymize
-from privseg.streaming.camera import CameraReport
+from privseg.streaming.anonymize import anonymize, anonymize_file
+from privseg.streaming.report import CameraReport
 from privseg.streaming.segmenter import Answer
 from privseg.streaming.telemetry import Telemetry
-from privseg.testing.camera import FakeCamera, beacon_pixels, is_slate, read_video
+from privseg.testing.camera import FakeCamera, beacon_pixels, is_slate, read_video, scene, write_video
 from privseg.testing.segmenter import FaultySegmenter, SegmenterFault
 
 BLANK = create_method("blank")
@@ -39,6 +39,7 @@ REASONS = {
     SegmenterFault.NOT_AN_ARRAY: Withheld.WRONG_ANSWER,
     SegmenterFault.STALE: Withheld.WRONG_ANSWER,
     SegmenterFault.ALL_ZERO: Withheld.EMPTY_ANSWER,
+    SegmenterFault.SOME_ZERO: Withheld.EMPTY_ANSWER,
 }
 
 
@@ -206,3 +207,62 @@ def test_an_output_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StorageError):
         run(tmp_path / "file" / "out.mp4", FaultySegmenter())
+
+
+def test_a_damaged_picture_leaves_as_a_slate(tmp_path: Path) -> None:
+    report = run(tmp_path / "out.mp4", FaultySegmenter(), camera=FakeCamera(count=COUNT, damaged={3, 4}))
+    assert slates_of(tmp_path / "out.mp4") == [number in {3, 4} for number in range(COUNT)]
+    assert report.corrupt_packets == 2
+    (blanked,) = report.blanked_ranges
+    assert (blanked.first, blanked.last, blanked.reason) == (3, 4, str(Withheld.DAMAGED))
+
+
+@pytest.mark.parametrize("fault", [SegmenterFault.ALL_ZERO, SegmenterFault.SOME_ZERO])
+def test_a_policy_may_take_zero_for_background(tmp_path: Path, fault: SegmenterFault) -> None:
+    report = run(tmp_path / "out.mp4", FaultySegmenter({5: fault}), policy=MaskPolicy(trust_zero=True))
+    assert report.frames_blanked == 0
+    assert slates_of(tmp_path / "out.mp4") == [False] * COUNT
+
+
+@pytest.mark.parametrize("kind", ["same", "dots", "symbolic link", "hard link"])
+@pytest.mark.parametrize("which", ["output", "report", "report is output"])
+def test_nothing_is_written_over_the_source_or_another_output(tmp_path: Path, kind: str, which: str) -> None:
+    clip = write_video(tmp_path / "clip.mp4", [scene(0, 64, 64)] * 3)
+    before = clip.read_bytes()
+    other = {"same": clip, "dots": tmp_path / "x" / ".." / "clip.mp4"}.get(kind, tmp_path / "other.mp4")
+    if kind == "symbolic link":
+        other.symlink_to(clip)
+    elif kind == "hard link":
+        other.hardlink_to(clip)
+    out = clip if which == "report is output" else other if which == "output" else tmp_path / "out.mp4"
+    report = tmp_path / "report.json" if which == "output" else other
+    source = tmp_path / "another.avi" if which == "report is output" else clip
+    with pytest.raises(UsageError, match="same file"):
+        anonymize(str(source), out, method=BLANK, segmenter=FaultySegmenter(), report=report)
+    with pytest.raises(UsageError, match="same file"):
+        anonymize_file(str(source), out, method=BLANK, triton="127.0.0.1:9", report=report)
+    assert clip.read_bytes() == before
+
+
+def test_the_metrics_file_is_no_output_either(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="metrics file"):
+        anonymize_file("a.mp4", tmp_path / "out.mp4", method=BLANK, triton="x", metrics_file=tmp_path / "out.mp4")
+
+
+def test_a_failed_run_reports_its_counts_and_leaves_the_earlier_file(tmp_path: Path) -> None:
+    out = tmp_path / "out.mp4"
+    out.write_bytes(b"earlier")
+
+    class Breaks(FakeCamera):
+        def frames(self) -> Iterator[Any]:
+            for frame in super().frames():
+                if frame.sequence == 6:
+                    raise RuntimeError("injected")
+                yield frame
+
+    with pytest.raises(RuntimeError, match="injected"):
+        run(out, FaultySegmenter(), camera=Breaks(), report=tmp_path / "report.json")
+    written = json.loads((tmp_path / "report.json").read_text())
+    assert (written["frames_in"], written["fault"]) == (6, "internal error (RuntimeError)")
+    assert out.read_bytes() == b"earlier"
+    assert {path.name for path in tmp_path.iterdir()} == {"out.mp4", "report.json"}

@@ -14,7 +14,7 @@ from privseg.errors import PrivsegError, ServerUnavailableError
 from privseg.privacy.filters.registry import create_method
 from privseg.privacy.frames import Withheld
 from privseg.streaming.anonymize import anonymize, anonymize_file
-from privseg.streaming.camera import CameraReport
+from privseg.streaming.report import CameraReport
 from privseg.streaming.segmenter import NoAnswer, TritonSegmenter
 from privseg.testing.camera import FakeCamera, beacon_pixels, is_slate, read_video, scene, write_video
 from privseg.testing.rtsp import RtspServer, missing_rtsp_packages

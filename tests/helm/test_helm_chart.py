@@ -180,6 +180,7 @@ def test_gateway_command_and_ports_fit_its_configuration(manifests: dict[str, Ma
     service = manifests["Service/demo-privseg-triton"]
     ports = {port["name"]: port["port"] for port in service["spec"]["ports"]}
     assert config.triton.url == f"dns:///{service['metadata']['name']}:{ports['grpc']}"
+    assert config.triton.insecure  # the network policy guards the way to Triton
     assert config.triton.model == MODEL
 
 

@@ -61,6 +61,8 @@ def test_data_folder_replaces_generated_scenes_and_is_only_linked(tmp_path: Path
         ({"train.smoke.seconds": "-1"}, "train.smoke.seconds"),
         ({"profile.deeper": "1"}, "profile.deeper"),
         ({"sources.scenes.kind": "imagenet"}, "sources.scenes.kind"),
+        ({"sources.other.count": "8"}, "sources.other.kind"),
+        ({"sources": "3"}, "sources"),
     ],
 )
 def test_bad_parameters_are_named_and_the_workspace_keeps_the_old_ones(
@@ -82,6 +84,11 @@ def test_missing_folders_are_named(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     with pytest.raises(DataError, match="VOCdevkit"):
         workspace.prepare(tmp_path / "home", data=tmp_path / "data")
+
+
+def test_an_unknown_candidate_is_refused_before_anything_is_ingested(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="did you mean 'stdc1'"):
+        pipeline.prepare(str(tmp_path / "home"), None, {"candidates": "[bisenetv2, stcd1]"})
 
 
 def test_a_stage_runs_once_and_not_again(tmp_path: Path, tiny_overrides: dict[str, str]) -> None:

@@ -105,6 +105,38 @@ def test_pixelate_sizes_each_person_on_its_own() -> None:
     assert len(np.unique(small.reshape(-1, 3), axis=0)) > 1
 
 
+@settings(deadline=None)
+@given(scene=scenes(), cells=st.integers(1, 6), where=st.integers(0, 2**31))
+def test_a_pixel_makes_up_at_most_half_of_a_cell(scene: tuple[Image, Mask], cells: int, where: int) -> None:
+    image, mask = scene
+    covered = np.argwhere(mask)
+    if not len(covered):
+        return
+    row, column = covered[where % len(covered)]
+    dark, light = image.copy(), image.copy()
+    dark[row, column], light[row, column] = 0, 255
+    method = create_method("pixelate", {"cells": cells, "min_block": 2})
+    difference = method.apply(frozen(light), mask).astype(int) - method.apply(frozen(dark), mask)
+    assert np.abs(difference).max() <= 128
+
+
+@pytest.mark.parametrize("shape", [(41, 11), (13, 97), (2, 1), (9, 9), (25, 24), (200, 3)])
+@pytest.mark.parametrize("ragged", [False, True])
+def test_no_source_pixel_is_seen_in_pixelated_noise(shape: tuple[int, int], ragged: bool) -> None:
+    rng = np.random.default_rng(5)
+    image = rng.integers(0, 256, (220, 120, 3), np.uint8)
+    mask = np.zeros((220, 120), np.bool_)
+    mask[5 : 5 + shape[0], 5 : 5 + shape[1]] = rng.random(shape) < 0.4 if ragged else True
+    output = create_method("pixelate", {"min_block": 2}).apply(image, mask)
+    assert not (output[mask] == image[mask]).all(axis=1).any()
+
+
+def test_a_single_pixel_becomes_neutral_grey() -> None:
+    mask = np.zeros((9, 9), np.bool_)
+    mask[4, 4] = True
+    assert (create_method("pixelate").apply(np.full((9, 9, 3), 250, np.uint8), mask)[4, 4] == 128).all()
+
+
 def test_a_cell_is_the_mean_of_its_masked_pixels_only() -> None:
     image = np.full((12, 12, 3), 255, np.uint8)
     image[4:8, 4:8] = 10

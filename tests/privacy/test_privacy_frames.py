@@ -150,7 +150,9 @@ def test_a_raw_frame_has_no_way_out() -> None:
         with pytest.raises(PrivacyViolationPrevented):
             leave(frame)  # type: ignore[operator]
     public = {name for name in dir(frame) if not name.startswith("_")}
-    expected = {"captured", "decode_seconds", "height", "model_input", "pts", "sequence", "time_base", "width"}
+    expected = {
+        "captured", "damaged", "decode_seconds", "height", "model_input", "pts", "sequence", "time_base", "width"
+    }  # fmt: skip
     assert public == expected
     assert str(BEACON[0]) not in repr(frame)
     assert not isinstance(frame, ProtectedFrame)
@@ -187,3 +189,9 @@ def test_slates_with_different_reasons_differ() -> None:
 def test_a_picture_of_another_kind_is_no_frame() -> None:
     with pytest.raises(ValueError, match="uint8"):
         RawFrame(np.zeros((4, 4), np.uint8), sequence=0, pts=0, time_base=BASE)
+
+
+def test_a_damaged_frame_never_passes_as_protected() -> None:
+    frame = RawFrame(scene(3, WIDTH, HEIGHT), sequence=3, pts=3, time_base=BASE, damaged=True)
+    with pytest.raises(PrivacyViolationPrevented, match="damaged"):
+        protect(frame, PersonMask(true_mask(), 3), create_method("blank"))

@@ -21,7 +21,7 @@ def masks(side: int = 40) -> st.SearchStrategy[Mask]:
 
 def probabilities() -> st.SearchStrategy[npt.NDArray[np.uint8]]:
     shape = st.tuples(st.integers(1, 48), st.integers(1, 48))
-    return hnp.arrays(np.uint8, shape, elements=st.sampled_from([0, 3, 88, 89, 90, 200, 255]))
+    return hnp.arrays(np.uint8, shape, elements=st.sampled_from([1, 3, 88, 89, 90, 200, 255]))
 
 
 policies = st.builds(
@@ -60,6 +60,17 @@ def test_at_equal_size_the_mask_contains_the_thresholded_map(
 
 def test_an_empty_map_covers_nothing() -> None:
     assert not mask_from_probability(np.full((32, 32), 3, np.uint8), 77, 51, MaskPolicy()).any()
+
+
+@pytest.mark.parametrize(("threshold", "value"), [(0.35, 89), (0.02, 5), (0.5, 127), (0.95, 242)])
+def test_a_threshold_between_two_values_covers_the_lower_one(threshold: float, value: int) -> None:
+    policy = MaskPolicy(threshold=threshold)
+    assert mask_from_probability(np.full((32, 32), value, np.uint8), 32, 32, policy).all()
+    assert not mask_from_probability(np.full((32, 32), value - 1, np.uint8), 32, 32, policy).any()
+
+
+def test_the_lowest_answer_is_background_at_every_threshold() -> None:
+    assert not mask_from_probability(np.ones((32, 32), np.uint8), 64, 64, MaskPolicy(threshold=0.02)).any()
 
 
 def test_a_thin_person_survives_shrinking() -> None:
@@ -138,13 +149,89 @@ def test_when_everyone_vanishes_at_once_the_last_mask_lingers() -> None:
     assert [bool(hold.update(none).any()) for _ in range(4)] == [True, True, True, False]
 
 
-def test_a_person_who_walks_out_bit_by_bit_leaves_no_ghost() -> None:
+def test_a_person_who_walks_out_bit_by_bit_leaves_at_most_the_last_strip() -> None:
     hold = TemporalHold(MaskPolicy(hold_frames=0, collapse_hold_frames=5))
-    for right in (60, 35, 16, 8, 4, 0):
+    for right in range(60, 0, -2):
         mask = np.zeros((300, 400), np.bool_)
         mask[100:240, :right] = True
-        covered = hold.update(mask)
-        assert np.array_equal(covered, mask)
+        assert np.array_equal(hold.update(mask), mask)
+    for _ in range(5):
+        assert not hold.update(np.zeros((300, 400), np.bool_))[:, 6:].any()
+    assert not hold.update(np.zeros((300, 400), np.bool_)).any()
+
+
+def test_a_person_who_runs_leaves_no_ghost() -> None:
+    hold = TemporalHold(MaskPolicy(hold_frames=0, collapse_hold_frames=5))
+    for left in range(0, 300, 25):
+        mask = np.zeros((300, 400), np.bool_)
+        mask[100:240, left : left + 50] = True
+        assert np.array_equal(hold.update(mask), mask)
+
+
+def box(left: int, top: int, width: int, height: int, share: float = 1.0) -> Mask:
+    mask = np.zeros((60, 90), np.bool_)
+    mask[top : top + round(height * share), left : left + width] = True
+    return mask
+
+
+def coverage(frames: list[Mask], policy: MaskPolicy) -> list[Mask]:
+    hold = TemporalHold(policy)
+    return [hold.update(mask.copy()) for mask in frames]
+
+
+@pytest.mark.parametrize("shares", [(1, 0), (1, 0.7, 0.15, 0), (1, 0.7, 0.05), (1, 0.15, 0.05, 0)])
+def test_a_fall_in_steps_holds_the_whole_person(shares: tuple[float, ...]) -> None:
+    fall = [box(20, 10, 10, 40, share) for share in shares] + [box(0, 0, 0, 0)] * 9
+    covered = coverage(fall, MaskPolicy(hold_frames=3, collapse_hold_frames=10))
+    for number in range(10):
+        assert not (fall[0] & ~covered[number]).any(), number
+
+
+def test_a_second_collapse_does_not_uncover_the_first() -> None:
+    person, blob, none = box(10, 10, 10, 40), box(70, 20, 8, 8), box(0, 0, 0, 0)
+    covered = coverage([person, none, blob, none, none, none, none], MaskPolicy(hold_frames=0, collapse_hold_frames=6))
+    assert all(not (person & ~mask).any() for mask in covered)
+
+
+def test_one_person_vanishing_beside_another_is_noticed() -> None:
+    vanishing, staying = box(2, 10, 8, 30), box(60, 5, 20, 50)
+    covered = coverage([vanishing | staying] + [staying] * 5, MaskPolicy(hold_frames=0, collapse_hold_frames=5))
+    assert all(not (vanishing & ~mask).any() for mask in covered)
+
+
+blobs = st.builds(box, st.integers(0, 85), st.integers(0, 55), st.integers(1, 30), st.integers(1, 40))
+policies_of_hold = st.builds(
+    MaskPolicy, hold_frames=st.integers(1, 4), collapse_hold_frames=st.sampled_from([0, 1, 3, 6])
+)
+
+
+@settings(deadline=None)
+@given(blobs, st.integers(0, 9), st.integers(1, 6), policies_of_hold)
+def test_a_blob_anywhere_uncovers_nobody_who_vanishes(blob: Mask, at: int, seen: int, policy: MaskPolicy) -> None:
+    frames = [box(30, 10, 12, 40)] * seen + [box(0, 0, 0, 0)] * (12 - seen)
+    without, with_blob = (
+        coverage([mask | blob if add and number == at else mask for number, mask in enumerate(frames)], policy)
+        for add in (False, True)
+    )
+    for before, after in zip(without, with_blob, strict=True):
+        assert not (before & ~after).any()
+
+
+@settings(deadline=None)
+@given(
+    st.lists(hnp.arrays(np.bool_, (60, 20), elements=st.booleans()), min_size=2, max_size=10),
+    st.integers(0, 9),
+    st.builds(box, st.integers(45, 85), st.integers(0, 55), st.integers(1, 30), st.integers(1, 40)),
+    policies_of_hold,
+)
+def test_a_blob_apart_never_shrinks_what_is_covered_later(
+    people: list[Mask], at: int, blob: Mask, policy: MaskPolicy
+) -> None:
+    frames = [np.pad(mask, ((0, 0), (0, 70))) for mask in people]
+    frames.append(np.zeros((60, 90), np.bool_))
+    changed = [mask | blob if number == at % len(frames) else mask for number, mask in enumerate(frames)]
+    for before, after in zip(coverage(frames, policy), coverage(changed, policy), strict=True):
+        assert not (before & ~after).any()
 
 
 def test_a_changed_frame_size_starts_afresh() -> None:

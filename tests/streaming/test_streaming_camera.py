@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -12,7 +13,8 @@ import pytest
 from privseg.errors import PrivacyViolationPrevented, ServerUnavailableError
 from privseg.privacy.filters.registry import create_method
 from privseg.privacy.frames import ProtectedFrame
-from privseg.streaming.camera import CameraReport, run_camera
+from privseg.streaming.camera import run_camera
+from privseg.streaming.report import CameraReport
 from privseg.streaming.segmenter import Answer
 from privseg.streaming.telemetry import Telemetry
 from privseg.testing.camera import FakeCamera, beacon_pixels
@@ -54,7 +56,7 @@ class Session:
         self.stop = threading.Event()
         self.report: CameraReport | None = None
 
-        def open_sink(_width: int, _height: int, _rate: Fraction) -> Collector:
+        def open_sink(_width: int, _height: int, _rate: Fraction, _aspect: Fraction) -> Collector:
             return self.sink
 
         def run() -> None:
@@ -151,17 +153,18 @@ def test_without_reconnecting_a_lost_camera_ends_the_run_and_keeps_its_part() ->
     assert not session.sink.aborted
 
 
-def test_the_model_failing_live_gives_slates_and_raises_the_flag() -> None:
-    camera = FakeCamera(count=None, live=True, paced=True)
-    session = Session(camera, FaultySegmenter({1: SegmenterFault.LATE}))
+@pytest.mark.parametrize("what", ["model", "picture"])
+def test_a_failing_model_or_a_damaged_picture_gives_a_slate_live(what: str) -> None:
+    camera = FakeCamera(count=None, live=True, paced=True, damaged={1} if what == "picture" else ())
+    session = Session(camera, FaultySegmenter({1: SegmenterFault.LATE} if what == "model" else {}))
     for number in range(3):
         camera.release()
         session.sink.wait_for(number + 1)
         camera.wait_until_drained()
     report = session.end()
-    degraded = [frame.withheld is not None for frame in session.sink.frames]
-    assert degraded == [False, True, False]
+    assert [frame.withheld is not None for frame in session.sink.frames] == [False, True, False]
     assert report.frames_blanked == 1
+    assert report.corrupt_packets == (what == "picture")
 
 
 @pytest.mark.parametrize("live", [False, True])
@@ -192,16 +195,105 @@ def test_answers_are_collected_while_others_are_on_their_way() -> None:
     assert [frame.sequence for frame in session.sink.frames] == list(range(12))
 
 
-def test_a_sink_that_refuses_ends_the_run_and_nothing_is_kept() -> None:
+def test_a_sink_that_refuses_ends_the_run_with_its_true_counts() -> None:
     class Refusing(Collector):
         def write(self, frame: ProtectedFrame) -> None:
-            raise PrivacyViolationPrevented("sink", "refused", "look")
+            if frame.sequence == 4:
+                raise PrivacyViolationPrevented("sink", "refused", "look")
+            super().write(frame)
 
     sink = Refusing()
-    with pytest.raises(PrivacyViolationPrevented):
-        run_camera(
-            "door", FakeCamera(), FaultySegmenter(), create_method("blank"), lambda *_: sink, output="nowhere",
-            telemetry=Telemetry(),
-        )  # fmt: skip
+    report = run_camera(
+        "door", FakeCamera(), FaultySegmenter(), create_method("blank"), lambda *_: sink, output="nowhere",
+        telemetry=Telemetry(),
+    )  # fmt: skip
+    assert isinstance(report.error, PrivacyViolationPrevented)
+    assert report.fault == str(report.error)
+    assert (report.frames_in, report.frames_out) == (7, 4)
     assert sink.aborted
     assert not sink.closed
+
+
+class Lines:
+    """What is said, and a way to wait for it."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self._changed = threading.Condition()
+
+    def __call__(self, line: str) -> None:
+        with self._changed:
+            self.lines.append(line)
+            self._changed.notify_all()
+
+    def wait_for(self, count: int) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.lines) >= count, SECONDS)
+
+
+def test_a_lost_camera_says_so_at_once_and_again_when_it_is_back() -> None:
+    camera, lines = FakeCamera(count=None, live=True, paced=True), Lines()
+    session = Session(camera, FaultySegmenter(), reconnect=True, say=lines)
+    camera.release()
+    session.sink.wait_for(1)
+    camera.lose_connection()
+    camera.wait_until_refused(3)  # several attempts, one line
+    camera.restore()
+    camera.release()
+    session.sink.wait_for(2)
+    session.end()
+    lost, back = lines.lines
+    assert lost.startswith("door: lost for 0 s: fake camera: was lost")
+    assert back.startswith("door: reconnected after")
+
+
+def test_a_camera_that_stays_away_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("privseg.streaming.camera._REMINDER_SECONDS", 0.0)
+    camera, lines = FakeCamera(count=None, live=True, paced=True), Lines()
+    camera.lose_connection()
+    session = Session(camera, FaultySegmenter(), reconnect=True, say=lines)
+    lines.wait_for(2)
+    session.end()
+    assert all("door: lost" in line for line in lines.lines)
+
+
+def test_an_unforeseen_fault_of_a_live_reader_is_a_lost_camera() -> None:
+    class Crashing(FakeCamera):
+        crashed = False
+
+        def frames(self) -> Iterator[Any]:
+            for frame in super().frames():
+                yield frame
+                if not self.crashed:
+                    self.crashed = True
+                    raise RuntimeError("rtsp://u:s3cret@cam broke")
+
+    camera, lines = Crashing(count=None, live=True, paced=True), Lines()
+    session = Session(camera, FaultySegmenter(), reconnect=True, say=lines)
+    camera.release(1)
+    session.sink.wait_for(1)
+    lines.wait_for(1)
+    camera.release(1)
+    session.sink.wait_for(2)
+    report = session.end()
+    assert (report.reconnects, report.fault) == (1, None)
+    assert "internal error (RuntimeError)" in lines.lines[0]
+    assert "s3cret" not in "".join(lines.lines)
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_an_interrupt_aborts_the_output(live: bool) -> None:
+    interrupt = threading.Event()
+
+    class Interrupts(Collector):
+        def write(self, frame: ProtectedFrame) -> None:
+            super().write(frame)
+            interrupt.set()
+
+    sink = Interrupts()
+    with pytest.raises(KeyboardInterrupt):
+        run_camera(
+            "door", FakeCamera(count=None, live=live), FaultySegmenter(), create_method("blank"), lambda *_: sink,
+            output="nowhere", telemetry=Telemetry(), interrupt=interrupt,
+        )  # fmt: skip
+    assert (len(sink.frames), sink.aborted, sink.closed) == (1, True, False)

@@ -40,7 +40,7 @@ def test_everything_can_be_said(tmp_path: Path) -> None:
         + """    params: {color: "#101010"}
     loop: true
     max_frames: 7
-triton: {url: "dns:///triton:8001", deadline_seconds: 0.2, max_in_flight: 2, long_side: 640}
+triton: {url: "dns:///triton:8001", insecure: true, deadline_seconds: 0.2, max_in_flight: 2, long_side: 640}
 metrics: {port: 0, address: 0.0.0.0}
 policy: {threshold: 0.3, hold_frames: 10}
 """

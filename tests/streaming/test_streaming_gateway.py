@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import resource
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
 import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 
 from privseg.errors import ServerUnavailableError, UsageError
+from privseg.privacy.filters.registry import create_method
+from privseg.streaming.anonymize import anonymize_file
 from privseg.streaming.config import CameraConfig, GatewayConfig, MetricsConfig
-from privseg.streaming.gateway import run_gateway
+from privseg.streaming.gateway import run_gateway, run_until_stopped
+from privseg.streaming.source import VideoSource
 from privseg.streaming.telemetry import Telemetry
 from privseg.testing.camera import beacon_pixels, is_slate, read_video, scene, write_video
 from privseg.testing.segmenter import FaultySegmenter, SegmenterFault
@@ -162,3 +171,140 @@ def test_a_signal_leaves_a_playable_file_of_slates_where_there_is_no_model(
     images = read_video(out)
     assert images
     assert all(is_slate(image) for image in images)
+
+
+@pytest.mark.parametrize("output", ["%Y.mp4", "./link/{year}.mp4", "clip.avi", "sub/../clip.avi"])
+def test_no_output_is_another_cameras_output_or_a_source(
+    tmp_path: Path, clip: Path, output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "clip.mp4").write_bytes(clip.read_bytes())
+    (tmp_path / "link").symlink_to(tmp_path)
+    (tmp_path / "sub").mkdir()
+    year = time.strftime("%Y")
+    wanted = output.format(year=year).replace("avi", "mp4")
+    config = gateway(
+        one=camera("clip.mp4", tmp_path / f"{year}.mp4"), two=camera("rtsp://cam/x", Path(wanted)),
+    )  # fmt: skip
+    with pytest.raises(UsageError, match="same file"):
+        run_gateway(config, open_segmenter=lambda _config: FaultySegmenter())
+    assert (tmp_path / "clip.mp4").read_bytes() == clip.read_bytes()
+
+
+FULL_DISK = """
+    import json, resource, signal, sys
+    from privseg.streaming.config import GatewayConfig
+    from privseg.streaming.gateway import run_gateway
+    from privseg.testing.segmenter import FaultySegmenter
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))  # the kernel refuses every byte beyond it
+    config = GatewayConfig.model_validate(json.loads(sys.argv[1]))
+    reports = run_gateway(config, open_segmenter=lambda _config: FaultySegmenter())
+    print(reports["door"].model_dump_json())
+"""
+
+
+def test_a_full_disk_keeps_the_recording_and_the_counts(tmp_path: Path, clip: Path) -> None:
+    out = tmp_path / "out.mp4"
+    config = gateway(door=camera(clip, out, loop=True, realtime=False)).model_dump(mode="json")
+    config["cameras"]["door"]["source"] = str(clip)
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(FULL_DISK), json.dumps(config)],
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    report = json.loads(done.stdout)
+    assert "cannot be written" in report["fault"]
+    assert report["frames_in"] >= report["frames_out"] > 100
+    assert report["purpose"] == "test"
+    pictures = 0
+    with (
+        av.open(str(out)) as container,
+        contextlib.suppress(av.InvalidDataError),
+    ):  # the picture the disk had no room for
+        for picture in container.decode(video=0):
+            pictures += 1
+            assert beacon_pixels(picture.to_ndarray(format="rgb24")) == 0
+    assert pictures > 50
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_recording_outlives_the_fault_of_its_camera(
+    tmp_path: Path, clip: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Breaks(VideoSource):
+        def frames(self) -> Iterator[Any]:
+            for frame in super().frames():
+                if frame.sequence == 7:
+                    raise RuntimeError("injected")
+                yield frame
+
+    monkeypatch.setattr("privseg.streaming.gateway.VideoSource", Breaks)
+    config = gateway(door=camera(clip, tmp_path / "out.mp4", realtime=False))
+    report = run_gateway(config, open_segmenter=lambda _config: FaultySegmenter())["door"]
+    assert report.fault == "internal error (RuntimeError)"
+    assert isinstance(report.error, RuntimeError)
+    assert (report.frames_in, report.frames_out) == (7, covered(tmp_path / "out.mp4"))
+    assert report.frames_out >= 4
+    assert "injected" in capsys.readouterr().err
+
+
+def test_the_first_failed_camera_decides_the_end_after_all_reports_are_out(tmp_path: Path, clip: Path) -> None:
+    config = gateway(
+        good=camera(clip, tmp_path / "good.mp4", realtime=False, max_frames=3),
+        missing=camera(tmp_path / "none.mp4", tmp_path / "a.mp4"),
+        broken=camera(__file__, tmp_path / "b.mp4", realtime=False),
+    )
+    seen: list[dict[str, Any]] = []
+    with pytest.raises(UsageError, match=r"none\.mp4"):
+        run_until_stopped(config, seen.append)
+    (reports,) = seen
+    assert list(reports) == ["good", "missing", "broken"]
+    assert reports["good"]["fault"] is None
+    assert "cannot be read as a video" in reports["broken"]["fault"]
+    json.dumps(reports)
+
+
+def test_an_internal_error_is_raised_as_it_is(
+    tmp_path: Path, clip: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def crash(uri: str, **_options: object) -> None:
+        raise LookupError(f"at {uri}")
+
+    monkeypatch.setattr("privseg.streaming.gateway.VideoSource", crash)
+    config = gateway(door=camera("rtsp://u:s3cret@cam/live", tmp_path / "out.mp4"))
+    seen: list[dict[str, Any]] = []
+    with pytest.raises(LookupError):
+        run_until_stopped(config, seen.append)
+    assert seen[0]["door"]["fault"] == "internal error (LookupError)"
+    error_output = capsys.readouterr().err
+    assert "Traceback" in error_output
+    assert "s3cret" not in error_output
+
+
+def test_a_lost_camera_is_told_on_stderr(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    stop = threading.Event()
+    lines: list[str] = []
+
+    def say(line: str) -> None:
+        lines.append(line)
+        stop.set()
+
+    config = gateway(door=camera(f"rtsp://u:s3cret@127.0.0.1:{port}/live", tmp_path / "out.mp4"))
+    report = run_gateway(config, stop, open_segmenter=lambda _config: FaultySegmenter(), say=say)["door"]
+    assert lines[0].startswith(f"door: lost for 0 s: rtsp://***@127.0.0.1:{port}/live: cannot be opened")
+    assert "s3cret" not in lines[0]
+    assert isinstance(report.error, ServerUnavailableError)
+
+
+def test_no_crash_may_write_raw_frames_to_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[tuple[int, tuple[int, int]]] = []
+    monkeypatch.setattr("resource.setrlimit", lambda *limit: limits.append(limit))
+    missing = tmp_path / "none.mp4"
+    with pytest.raises(UsageError):
+        run_until_stopped(gateway(door=camera(missing, tmp_path / "out.mp4")))
+    with pytest.raises(UsageError):
+        anonymize_file(str(missing), tmp_path / "out.mp4", method=create_method("blank"), triton="127.0.0.1:9")
+    assert limits == [(resource.RLIMIT_CORE, (0, 0))] * 2

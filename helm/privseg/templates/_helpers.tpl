@@ -41,6 +41,7 @@ securityContext:
 
 {{/* cameras.yaml, see privseg/streaming/config.py. Output names are the chart's, so no two cameras can share one. */}}
 {{- define "privseg.cameras" -}}
+{{- /* insecure: the network policy lets nobody but the gateway reach Triton, so that way may be in clear */}}
 {{- $cameras := dict }}
 {{- range $name, $camera := .Values.cameras }}
 {{- if and (contains "${" $camera.source) (not $.Values.gateway.credentialsSecret) }}
@@ -50,7 +51,7 @@ securityContext:
 {{- $_ := set $cameras $name (merge (dict "output" $output) $camera) }}
 {{- end }}
 {{- toYaml (dict
-  "triton" (dict "url" (printf "dns:///%s-triton:8001" (include "privseg.fullname" .)))
+  "triton" (dict "url" (printf "dns:///%s-triton:8001" (include "privseg.fullname" .)) "insecure" true)
   "metrics" (dict "address" "0.0.0.0" "port" 9464)
   "cameras" $cameras
 ) }}

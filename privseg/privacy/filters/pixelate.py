@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
 from privseg.privacy.filters.base import BoolMask, Image, MethodParams, PrivacyClass
@@ -15,6 +16,8 @@ __all__ = ["Pixelate", "PixelateParams"]
 
 # Above this many separate areas the mask is noise: all of it is treated as one person.
 _MAX_PERSONS = 64
+_FEWEST_PIXELS = 4
+_NEUTRAL = np.full(3, 128.0)
 
 
 class PixelateParams(MethodParams):
@@ -52,16 +55,25 @@ class Pixelate:
 
     def _cover(self, result: Image, image: Image, person: BoolMask) -> None:
         """Write the cells of one person into ``result``; all three are windows of the same ``(h, w)``."""
-        height, width = person.shape
-        block = max(math.ceil(max(height, width) / self.params.cells), self.params.min_block)
-        rows, columns = math.ceil(height / block), math.ceil(width / block)
-        padding = (0, rows * block - height, 0, columns * block - width)
-        weight = cv2.copyMakeBorder(person.astype(np.float32), *padding, cv2.BORDER_CONSTANT, value=0)
-        color = cv2.copyMakeBorder(image.astype(np.float32), *padding, cv2.BORDER_CONSTANT, value=0)
-        color *= weight[:, :, np.newaxis]
-        mass = cv2.resize(weight, (columns, rows), interpolation=cv2.INTER_AREA)
-        total = cv2.resize(color, (columns, rows), interpolation=cv2.INTER_AREA)
-        mean = total.reshape(rows, columns, 3) / np.maximum(mass.reshape(rows, columns, 1), 1e-6)
-        cells = np.clip(np.rint(mean), 0, 255).astype(np.uint8)
-        cells = cells.repeat(block, axis=0).repeat(block, axis=1)[:height, :width]
+        color = np.ascontiguousarray(image)
+        rows, columns = (self._edges(side, max(person.shape)) for side in person.shape)
+        corners = np.ix_(rows, columns)
+        inside = cv2.bitwise_and(color, color, mask=person.view(np.uint8))
+        mass = _cell_sums(cv2.integral(person.view(np.uint8), sdepth=cv2.CV_64F)[corners])[:, :, np.newaxis]
+        total = _cell_sums(cv2.integral(inside, sdepth=cv2.CV_64F)[corners])
+        pixels = mass.sum()
+        average = total.sum((0, 1)) / pixels if pixels > 1 else _NEUTRAL
+        # A cell of a pixel or two would show them: it takes the colour of the whole person.
+        mean = np.where(mass >= _FEWEST_PIXELS, total / np.maximum(mass, 1), average)
+        cells = np.rint(mean).astype(np.uint8)
+        cells = cells.repeat(np.diff(rows), axis=0).repeat(np.diff(columns), axis=1)
         np.copyto(result, cells, where=person[:, :, np.newaxis])
+
+    def _edges(self, side: int, longer: int) -> npt.NDArray[np.int64]:
+        """Where the cells along one side begin and end; the last one takes the remainder."""
+        block = max(math.ceil(longer / self.params.cells), self.params.min_block)
+        return np.append(np.arange(max(side // block, 1)) * block, side)
+
+
+def _cell_sums(integral: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return np.diff(np.diff(integral, axis=0), axis=1)

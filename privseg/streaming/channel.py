@@ -1,0 +1,100 @@
+"""The way to Triton. Raw frames travel on it, so beyond this machine it is encrypted unless someone says otherwise."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import grpc  # type: ignore[import-untyped]
+from tritonclient.grpc import InferenceServerClient
+
+from privseg.errors import UsageError
+
+__all__ = ["Tls", "open_client", "refuse_plaintext"]
+
+_MESSAGE_BYTES: Final = 2**31 - 1
+# They replace every default of the client, so the message sizes are repeated. gRPC would otherwise wait up to two
+# minutes before it looks for a restarted server.
+_CHANNEL: Final = [
+    ("grpc.max_send_message_length", _MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", _MESSAGE_BYTES),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 250),
+    ("grpc.max_reconnect_backoff_ms", 500),
+    ("grpc.dns_min_time_between_resolutions_ms", 1000),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.lb_policy_name", "round_robin"),
+    ("grpc.enable_http_proxy", 0),
+]
+_TARGET: Final = re.compile(r"(?:dns:(?:///)?|ipv4:|ipv6:)?(.+)", re.IGNORECASE)
+_HOST: Final = re.compile(r"\[(?P<six>[^\]]*)\](?::\d+)?|(?P<name>[^:]+)(?::\d+)?|(?P<bare>.*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Files (PEM) of an encrypted channel.
+
+    Attributes:
+        root_certificates: Whom to trust; the system's authorities by default.
+        private_key: The client's own key, where the server asks who calls.
+        certificate_chain: The certificate that belongs to it.
+    """
+
+    root_certificates: Path | None = None
+    private_key: Path | None = None
+    certificate_chain: Path | None = None
+
+
+def refuse_plaintext(url: str, *, encrypted: bool, insecure: bool) -> None:
+    """Refuse to send raw frames in clear to another machine, unless ``insecure`` says that the network protects them.
+
+    Raises:
+        UsageError: ``url`` does not name this machine alone, and the channel is neither encrypted nor wanted in clear.
+    """
+    if encrypted or insecure or _stays_here(url):
+        return
+    fault = "is another machine, and raw frames would go there in clear"
+    next_step = "set triton.ssl: true, or triton.insecure: true where the network itself protects them"
+    raise UsageError(f"Triton at {url}", fault, next_step)
+
+
+def open_client(url: str, tls: Tls | None, *, insecure: bool) -> InferenceServerClient:
+    """A client for Triton's gRPC service; does not connect yet.
+
+    Raises:
+        UsageError: As :func:`refuse_plaintext`; or a file of ``tls`` cannot be read.
+    """
+    refuse_plaintext(url, encrypted=tls is not None, insecure=insecure)
+    credentials = _credentials(tls) if tls else None
+    return InferenceServerClient(url, creds=credentials, channel_args=_CHANNEL)
+
+
+def _credentials(tls: Tls) -> grpc.ChannelCredentials:
+    files = (tls.root_certificates, tls.private_key, tls.certificate_chain)
+    try:
+        return grpc.ssl_channel_credentials(*(file.read_bytes() if file else None for file in files))
+    except OSError as error:
+        fault = f"cannot be read ({error.strerror})"
+        raise UsageError(error.filename, fault, "correct the path of the certificate or key") from None
+
+
+def _stays_here(url: str) -> bool:
+    """Whether a gRPC target can only be this machine: a socket file, ``localhost``, loopback addresses."""
+    if url.startswith(("unix:", "unix-abstract:")):
+        return True
+    target = _TARGET.fullmatch(url)
+    return target is not None and all(_is_loopback(address) for address in target[1].split(","))
+
+
+def _is_loopback(address: str) -> bool:
+    parts = _HOST.fullmatch(address)
+    host = next((part for part in parts.groups() if part is not None), "") if parts else ""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
