@@ -41,6 +41,7 @@ from privseg.serving.versions import Store, current
 __all__ = ["LocalTriton", "RunningTriton", "down", "status", "up"]
 
 START_SECONDS: Final = 90.0
+USUAL_PORTS: Final = (8001, 8000, 8002)  # gRPC, HTTP, metrics: what Triton's documentation and our examples name
 ATTEMPTS: Final = 3  # a free port may be taken by somebody else before Triton binds it
 
 
@@ -215,6 +216,9 @@ def up(
 ) -> RunningTriton:
     """Start a server that outlives this process, or return the one that already runs from ``state_dir``.
 
+    Ports that are not given are those of the server that ran here before, so that a client of a crashed server finds
+    it again; else Triton's own 8001, 8000 and 8002; else, where one of them is taken, free ones.
+
     A running server that refuses to segment is replaced, on the same ports: when its stub process died, Triton (seen
     with 2.51) neither starts it again nor reports it.
 
@@ -235,15 +239,23 @@ def up(
             metrics_port = metrics_port or running.metrics_port
             end(running, signal.SIGKILL)
             down(state_dir)
+        grpc, http, metrics = (grpc_port, http_port, metrics_port)
+        if (grpc, http, metrics) == (None, None, None):
+            grpc, http, metrics = _usual_ports(state_dir)
         server = LocalTriton(
-            repository,
-            state_dir,
-            grpc_port=grpc_port,
-            http_port=http_port,
-            metrics_port=metrics_port,
-            detached=True,
+            repository, state_dir, grpc_port=grpc, http_port=http, metrics_port=metrics, detached=True
         )
         return server.start()
+
+
+def _usual_ports(state_dir: Path) -> tuple[int | None, int | None, int | None]:
+    before = recorded(state_dir)
+    usual = (before.grpc_port, before.http_port, before.metrics_port) if before else USUAL_PORTS
+    try:
+        choose_ports(usual)
+    except ServerUnavailableError:
+        return None, None, None
+    return usual
 
 
 def _refuses(running: RunningTriton) -> bool:

@@ -144,6 +144,35 @@ def test_up_returns_the_running_server_and_down_leaves_nothing(tmp_path: Path) -
     assert not local_triton.down(state)
 
 
+def test_up_after_a_crash_keeps_the_address_that_clients_know(tmp_path: Path) -> None:
+    repository, state_dir = tmp_path / "models", tmp_path / "state"
+    try:
+        first = local_triton.up(repository, state_dir)
+        os.kill(first.pid, signal.SIGKILL)
+
+        again = local_triton.up(repository, state_dir)
+
+        assert again.pid != first.pid
+        assert (again.grpc_url, again.http_url, again.metrics_url) == (
+            first.grpc_url,
+            first.http_url,
+            first.metrics_url,
+        )
+    finally:
+        local_triton.down(state_dir)
+
+
+def test_up_takes_free_ports_where_the_usual_ones_are_taken(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    try:
+        first, second = local_triton.up(tmp_path / "models-one", one), local_triton.up(tmp_path / "models-two", two)
+        ports = [int(url.rpartition(":")[2].split("/")[0]) for url in (first.grpc_url, second.grpc_url)]
+        assert len(set(ports)) == 2
+    finally:
+        local_triton.down(one)
+        local_triton.down(two)
+
+
 def test_a_dead_stub_is_refused_loudly_and_up_replaces_the_server(tmp_path: Path) -> None:
     repository, state = tmp_path / "repository", tmp_path / "state"
     make_person_model(repository / "person_segmentation" / "1")
