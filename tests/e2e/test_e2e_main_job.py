@@ -134,14 +134,19 @@ def test_anonymize_uses_the_published_model(job: MainJob, tmp_path: Path) -> Non
 
 
 def test_airflow_standalone_shows_and_runs_the_dag(job: MainJob) -> None:
-    with standalone(job.home):
+    with standalone(job.home) as url:
         assert "No data found" in airflow(job.home, "dags", "list-import-errors")
         assert "privseg_retrain" in airflow(job.home, "dags", "list", "--output", "plain")
         conf = json.dumps({"overrides": dict(word.split("=", 1) for word in job.overrides if word != "--set")})
         airflow(job.home, "dags", "unpause", "privseg_retrain", "--yes")
         airflow(job.home, "dags", "trigger", "privseg_retrain", "--run-id", "by_scheduler", "--conf", conf)
         state = _wait_for_run(job.home, "by_scheduler")
+        events = _api(url, "/api/v2/assets/events")["asset_events"]
     assert state == "success"
+    (event,) = [event for event in events if event["source_run_id"] == "by_scheduler"]
+    assert event["name"] == "person_segmentation"
+    assert event["extra"]["version"] == 1
+    assert event["extra"]["dataset_version"] == job.summary["dataset_version"]
     assert list_versions(job.home / "model_repository") == [1]  # nothing had changed: the same model serves on
 
 
@@ -173,6 +178,14 @@ def test_without_triton_nothing_is_written(job: MainJob, tmp_path: Path) -> None
     assert "privseg triton up" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert not out.exists()
+
+
+def _api(url: str, path: str) -> Any:
+    with urllib.request.urlopen(f"{url}/auth/token", timeout=30) as answer:  # noqa: S310
+        token = json.load(answer)["access_token"]
+    request = urllib.request.Request(f"{url}{path}", headers={"Authorization": f"Bearer {token}"})  # noqa: S310
+    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+        return json.load(answer)
 
 
 def _wait_for_run(home: Path, run_id: str, seconds: float = 400) -> str:
