@@ -154,14 +154,13 @@ _R = TypeVar("_R")
 
 
 def _step(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Show an error as a line of progress and leave it for a waiting parent, then let it pass."""
+    """Leave an error for a waiting parent process, then let it pass."""
 
     @functools.wraps(function)
     def wrapped(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         try:
             return function(*args, **kwargs)
         except PrivsegError as error:
-            emit(f"stopped: {error}")
             file = os.environ.get(workspace.ERROR_FILE_VARIABLE)
             if file:
                 error.save(Path(file))

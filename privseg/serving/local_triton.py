@@ -242,9 +242,7 @@ def up(
         grpc, http, metrics = (grpc_port, http_port, metrics_port)
         if (grpc, http, metrics) == (None, None, None):
             grpc, http, metrics = _usual_ports(state_dir)
-        server = LocalTriton(
-            repository, state_dir, grpc_port=grpc, http_port=http, metrics_port=metrics, detached=True
-        )
+        server = LocalTriton(repository, state_dir, grpc_port=grpc, http_port=http, metrics_port=metrics, detached=True)
         return server.start()
 
 

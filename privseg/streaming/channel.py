@@ -57,7 +57,7 @@ def refuse_plaintext(url: str, *, encrypted: bool, insecure: bool) -> None:
     if encrypted or insecure or _stays_here(url):
         return
     fault = "is another machine, and raw frames would go there in clear"
-    next_step = "set triton.ssl: true, or triton.insecure: true where the network itself protects them"
+    next_step = "set triton.ssl: true, or triton.insecure: true (--insecure) where the network itself protects them"
     raise UsageError(f"Triton at {url}", fault, next_step)
 
 
