@@ -199,12 +199,22 @@ def model_publish(data: DataOption = None, home: HomeOption = None, as_json: Jso
         print(json.dumps(published, indent=2))
 
 
+@model_app.command("rollback")
+def model_rollback(data: DataOption = None, home: HomeOption = None) -> None:
+    """Take the newest version back: the one before serves again, on every server."""
+    from privseg.serving.repository import roll_back
+
+    place = home or pipeline.default_home(data)
+    version = roll_back(pipeline.model_repository(place), endpoints=pipeline.triton_endpoints(place))
+    print(f"version {version} serves again")
+
+
 @model_app.command("list")
 def model_list(data: DataOption = None, home: HomeOption = None, as_json: JsonOption = False) -> None:
     """List the versions in the model repository."""
     from privseg.serving.versions import list_versions, read_record
 
-    repository = (home or pipeline.default_home(data)) / "model_repository"
+    repository = pipeline.model_repository(home or pipeline.default_home(data))
     rows = [
         {"version": version, **{k: record.get(k) for k in ("candidate", "dataset_version", "created", "sha256")}}
         for version, record in ((v, read_record(repository, v)) for v in list_versions(repository))

@@ -24,6 +24,7 @@ __all__ = [
     "STAGES",
     "default_home",
     "emit",
+    "model_repository",
     "prepare",
     "publish",
     "record_dataset",
@@ -36,6 +37,7 @@ __all__ = [
     "stage_split",
     "stage_train",
     "stage_validate",
+    "triton_endpoints",
 ]
 
 INGESTED = Path("data/ingested")
@@ -217,6 +219,29 @@ def record_dataset(workspace_path: str) -> str:
     return version
 
 
+def model_repository(home: str | Path) -> Path:
+    """The repository the servers read: ``PRIVSEG_MODEL_REPOSITORY``, else that of ``home``."""
+    return Path(os.environ.get("PRIVSEG_MODEL_REPOSITORY") or Path(home) / "model_repository")
+
+
+def triton_endpoints(home: str | Path) -> list[str]:
+    """List the gRPC addresses of every replica: ``PRIVSEG_TRITON_ENDPOINTS``, else the local server of ``home``.
+
+    Raises:
+        ServerUnavailableError: None is named and no local server runs.
+    """
+    from privseg.serving import local_triton
+
+    listed = os.environ.get("PRIVSEG_TRITON_ENDPOINTS", "")
+    endpoints = [endpoint.strip() for endpoint in listed.split(",") if endpoint.strip()]
+    if endpoints:
+        return endpoints
+    running = local_triton.status(Path(home) / "triton")
+    if running is None:
+        raise ServerUnavailableError("Triton", "is not running", f"privseg triton up --home {home}")
+    return [running.grpc_url]
+
+
 @_step
 def publish(workspace_path: str, home: str) -> dict[str, Any]:
     """Publish the exported model to the Triton servers; returns version, candidate and dataset version.
@@ -229,19 +254,11 @@ def publish(workspace_path: str, home: str) -> dict[str, Any]:
         GateFailedError: The new version did not load or answered the golden frame wrongly; the old one serves on.
         StorageError: The model repository is full or cannot be written.
     """
-    from privseg.serving import local_triton
     from privseg.serving.repository import publish as publish_version
 
     root = Path(workspace_path)
-    listed = os.environ.get("PRIVSEG_TRITON_ENDPOINTS", "")
-    endpoints = [endpoint.strip() for endpoint in listed.split(",") if endpoint.strip()]
-    if not endpoints:
-        running = local_triton.status(Path(home) / "triton")
-        if running is None:
-            raise ServerUnavailableError("Triton", "is not running", f"privseg triton up --home {home}")
-        endpoints = [running.grpc_url]
-    repository = Path(os.environ.get("PRIVSEG_MODEL_REPOSITORY", Path(home) / "model_repository"))
-    published = publish_version(repository, root / EXPORTED, endpoints=endpoints)
+    endpoints = triton_endpoints(home)
+    published = publish_version(model_repository(home), root / EXPORTED, endpoints=endpoints)
     revision = workspace.record_run(root, f"Published version {published.version}")
     state = "already served" if published.reused else "published"
     emit(f"model person_segmentation version {published.version}: {state} on {', '.join(endpoints)}")

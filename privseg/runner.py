@@ -93,6 +93,8 @@ def _retrain(home: Path, data: Path | None, overrides: dict[str, str]) -> None:
     progress.write_text("")
     error_file.unlink(missing_ok=True)
     environment = os.environ | airflow_environment(home, data=data)
+    # the main job is a local one, whatever servers the environment names for a deployment
+    environment |= {"PRIVSEG_TRITON_ENDPOINTS": "", "PRIVSEG_MODEL_REPOSITORY": ""}
     environment |= {pipeline.PROGRESS_VARIABLE: str(progress), workspace.ERROR_FILE_VARIABLE: str(error_file)}
     _say(f"retraining through Airflow (log {log})")
     with log.open("w", encoding="utf-8") as sink:

@@ -44,6 +44,7 @@ def test_help_loads_nothing_heavy() -> None:
         (["anonymize", "nowhere.mp4", "out.mp4"], 5, "Triton"),
         (["stream", "--config", "nowhere.yaml"], 2, "nowhere.yaml"),
         (["triton", "status"], 5, "Triton"),
+        (["model", "rollback"], 5, "Triton"),
         (["stage", "ingest", "scenes"], 2, "workspace"),
         (["workspace", "--data", "nowhere"], 2, "nowhere"),
         (["workspace", "--set", "profile=huge"], 2, "profile"),
