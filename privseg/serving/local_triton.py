@@ -42,6 +42,7 @@ __all__ = ["LocalTriton", "RunningTriton", "down", "status", "up"]
 
 START_SECONDS: Final = 90.0
 USUAL_PORTS: Final = (8001, 8000, 8002)  # gRPC, HTTP, metrics: what Triton's documentation and our examples name
+SETTLE_SECONDS: Final = 10.0
 ATTEMPTS: Final = 3  # a free port may be taken by somebody else before Triton binds it
 
 
@@ -227,7 +228,7 @@ def up(
         StorageError: The state directory cannot be written.
     """
     with _locked(state_dir):
-        running = status(state_dir)
+        running = _settled(state_dir)
         if running is not None:
             if Path(running.repository) != repository.absolute():
                 fault = f"runs already, on {running.repository}"
@@ -246,8 +247,20 @@ def up(
         return server.start()
 
 
+def _settled(state_dir: Path) -> RunningTriton | None:
+    """Return the server's status once it answers or is gone: one that is being killed looks alive for a moment."""
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while True:
+        running = status(state_dir)
+        if running is None or running.ready or time.monotonic() > deadline:
+            return running
+        time.sleep(0.05)
+
+
 def _usual_ports(state_dir: Path) -> tuple[int | None, int | None, int | None]:
     before = recorded(state_dir)
+    if before is not None:
+        end(before, signal.SIGKILL)  # a crashed server's stubs may hold its ports
     usual = (before.grpc_port, before.http_port, before.metrics_port) if before else USUAL_PORTS
     try:
         choose_ports(usual)

@@ -124,7 +124,7 @@ def processes(record: RunningTriton) -> list[int]:
     for pid in (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()):
         state, group, _ = _stat(pid)
         # A process that is just being executed has no command line for a moment; it is in the server's group.
-        if state not in _ENDED and ((alive and group == record.pid) or mark in _command_line(pid)):
+        if not _ended(pid, state) and ((alive and group == record.pid) or mark in _command_line(pid)):
             found.append(pid)
     return found
 
@@ -132,7 +132,7 @@ def processes(record: RunningTriton) -> list[int]:
 def is_alive(record: RunningTriton) -> bool:
     """Return whether the server's own process lives."""
     state, _, started = _stat(record.pid)
-    return state not in _ENDED and started == record.started
+    return started == record.started and not _ended(record.pid, state)
 
 
 def start_time(pid: int) -> int:
@@ -173,6 +173,19 @@ def _stat(pid: int) -> tuple[str, int, int]:
         return "X", 0, 0
     fields = text.rpartition(")")[2].split()  # the name before it may hold anything
     return fields[0], int(fields[2]), int(fields[19])
+
+
+def _ended(pid: int, state: str) -> bool:
+    """Return whether nothing of a process is left but its name.
+
+    A killed process whose first thread is gone shows as a zombie while its other threads still hold its sockets.
+    """
+    if state not in _ENDED:
+        return False
+    try:
+        return len(list(Path(f"/proc/{pid}/task").iterdir())) <= 1
+    except OSError:
+        return True
 
 
 def _command_line(pid: int) -> bytes:
