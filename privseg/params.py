@@ -42,10 +42,15 @@ class Partition(_Section):
 class SourceParams(_Section):
     """One dataset to ingest; ``kind`` names the reader in ``privseg.datasets.sources``."""
 
-    kind: Literal["voc", "cocostuff164k", "ade20k", "pairs", "synthetic"] = Field(description="the reader to use")
+    kind: Literal["voc", "cocostuff164k", "ade20k", "coco_instances", "pairs", "synthetic"] = Field(
+        description="the reader to use"
+    )
     path: str = Field("", description="folder, relative to raw_root; a synthetic source has none")
     terms: str = Field("", description="licence or terms of use; carried into the model's record")
     limit: int | None = Field(None, ge=1, description="at most this many samples a pool, evenly spaced by name")
+    no_human_share: float | None = Field(
+        None, ge=0.0, le=10.0, description="pictures without people to add, per picture with people; none: all"
+    )
     human: Literal["positive"] | list[int] = Field("positive", description="mask values that mean a person (pairs)")
     ignore: list[int] = Field(default_factory=list, description="mask values that become 255 (pairs)")
     partitions: list[Partition] = Field(default_factory=list, description="folders of a pairs source")
@@ -53,15 +58,41 @@ class SourceParams(_Section):
     test_share: Ratio = Field(0.2, description="share of rendered scenes in the test pool (synthetic)")
 
 
+class IngestParams(_Section):
+    """How the work on a source is divided; results do not depend on it."""
+
+    shard_size: int = Field(
+        500, ge=1, le=100_000, description="samples a shard: what is resumed after a crash, and spread over workers"
+    )
+    processes: int = Field(0, ge=0, le=256, description="worker processes; 0: one a processor, at most 8")
+
+
 class CleanseParams(_Section):
-    """Thresholds of the rules that remove an image from the dataset."""
+    """Thresholds of the rules that remove an image from the dataset, and of those that only call it suspicious."""
 
     min_original_side: int = Field(120, ge=1, description="pixels of the shorter side before resizing")
-    max_human_ratio: Ratio = Field(0.8, description="human share above it: a portrait, not a camera's view")
-    min_human_ratio: Ratio = Field(0.0005, description="human share below it, yet above zero: specks")
+    min_human_ratio: Ratio = Field(0.0005, description="human share below it, yet above zero")
+    max_human_ratio: Ratio = Field(0.6, description="human share above it")
+    max_component_ratio: Ratio = Field(0.5, description="largest component's share of the picture; above: a close-up")
+    max_borders_touched: int = Field(2, ge=0, le=4, description="borders a person may touch; more: a close-up")
+    min_surveillance_score: Ratio = Field(0.2, description="people, but a score below it: a close-up")
     min_component_height: int = Field(10, ge=0, description="pixels; an image with people needs one this tall")
     max_ignore_ratio: Ratio = Field(0.6, description="unlabelled share above it: not enough to learn from")
     min_pixel_std: float = Field(3.0, ge=0.0, description="grey-level standard deviation below it: blank")
+    near_duplicate_bits: int = Field(
+        4, ge=0, le=16, description="of 64 bits of the perceptual hash: pictures that differ in at most so many are one"
+    )
+    suspect_box_fill: Ratio = Field(0.97, description="a large person that fills its bounding box so much is a box")
+    suspect_contour_contrast: float = Field(3.0, ge=0.0, description="grey levels; outlines in flat regions below it")
+    suspect_components: int = Field(40, ge=1, description="components above it: a fragmented label")
+
+
+class MergeParams(_Section):
+    """How the cleansed sources become one dataset."""
+
+    no_human_share: float = Field(
+        0.10, ge=0.0, le=10.0, description="pictures without people per kept picture with people, a pool (the study's)"
+    )
 
 
 class SplitParams(_Section):
@@ -81,6 +112,12 @@ class GateParams(_Section):
     max_mean_human_ratio: Ratio = Field(0.5, description="same, from above")
     max_removed_share: Ratio = Field(0.5, description="share of ingested images that cleansing may remove")
     max_unreadable: int = Field(0, ge=0, description="images or masks that could not be read or do not fit")
+    min_source_images: int = Field(1, ge=0, description="kept images of every source")
+    max_suspect_share: Ratio = Field(0.2, description="kept images whose label is suspicious; above: a warning")
+    psi_warning: float = Field(0.1, ge=0.0, description="population stability index against the previous version")
+    psi_limit: float = Field(0.25, ge=0.0, description="same; above it the gate closes. Raise it for a meant change")
+    hashed_files: int = Field(5000, ge=0, description="pairs whose bytes are compared; of all others the files exist")
+    decoded_pairs: int = Field(200, ge=1, description="pairs whose pixels are checked")
 
 
 class TrainProfile(_Section):
@@ -144,7 +181,9 @@ class Params(_Section):
     public_sources: dict[Name, SourceParams] = Field(
         default_factory=dict, description="used instead of sources when a data folder is given"
     )
+    ingest: IngestParams = IngestParams()
     cleanse: CleanseParams = CleanseParams()
+    merge: MergeParams = MergeParams()
     split: SplitParams = SplitParams()
     gate: GateParams = GateParams()
     candidates: list[Name] = Field(min_length=1, description="models to train and compare")

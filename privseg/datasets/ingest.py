@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 import PIL.Image
 
-from privseg.datasets.manifest import manifest_frame, write_manifest
+from privseg.datasets.manifest import empty_row, manifest_frame, write_manifest
 from privseg.datasets.sources.base import BACKGROUND, HUMAN, IGNORE, Image, Mask, Sample
 from privseg.datasets.sources.registry import open_source
 from privseg.errors import DataError, StorageError, UsageError
@@ -175,12 +175,7 @@ def _progress(source: str, total: int, rows: Iterator[dict[str, Any]]) -> Iterat
 
 
 def _ingest_sample(sample: Sample, *, source: str, folder: Path, image_params: ImageParams) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        **_EMPTY_ROW,
-        "sample_id": f"{source}/{sample.name}",
-        "source": source,
-        "pool": sample.pool,
-    }
+    row = empty_row(sample_id=f"{source}/{sample.name}", source=source, pool=sample.pool)
     try:
         image, mask = sample.load()
     except DataError as error:
@@ -227,13 +222,3 @@ def _encode(pixels: Image | Mask, kind: str, **options: int) -> bytes:
     buffer = io.BytesIO()
     PIL.Image.fromarray(pixels).save(buffer, kind, **options)  # no EXIF: the array carries none
     return buffer.getvalue()
-
-
-_EMPTY_ROW: dict[str, Any] = {
-    **dict.fromkeys(("image_path", "mask_path", "phash", "split", "reason", "sha256", "detail"), ""),
-    **dict.fromkeys(("height", "width", "original_height", "original_width", "components"), 0),
-    **dict.fromkeys(("min_component_height", "max_component_height"), 0),
-    **dict.fromkeys(("human_ratio", "ignore_ratio", "largest_component_ratio", "pixel_std"), 0.0),
-    "is_human": False,
-    "status": "kept",
-}

@@ -22,6 +22,19 @@ sha256                     hex digest of the written image file followed by the 
 pool                       train or test: where the source's own division puts the image
 max_component_height       pixels; height of the tallest component, 0 without people
 pixel_std                  standard deviation of grey levels (0..255) over the content
+people                     components at least a fiftieth of the content high: an estimate of the number of people
+tallest_ratio              height of the tallest component / height of the content, 0..1
+borders_touched            borders of the content (0..4) that the largest component touches
+truncated_ratio            human pixels of components that touch a border / human pixels, 0..1
+foot_x, foot_y             bottom centre of the largest component, as shares of the content's width and height; 0
+                           without people
+box_fill                   pixels of the largest component / area of its bounding box, 0..1
+contour_contrast           mean difference in grey level (0..255) between the two sides of the people's outlines
+surveillance_score         how much the picture looks like a surveillance camera's, 0..1; 0 until analysed and without
+                           people (`privseg.datasets.score`)
+suspect                    why the label may be wrong, codes joined by commas; '' if nothing is suspicious. Suspects are
+                           listed, not removed
+duplicate_of               sample_id of the picture that was kept instead of this one; '' if it is no duplicate
 detail                     free text: file and fault of an unreadable sample; not part of the dataset's version
 ========================== =====================================================================================
 """
@@ -46,6 +59,7 @@ from privseg.errors import DataError, StorageError, UsageError
 __all__ = [
     "MANIFEST_COLUMNS",
     "dataset_version",
+    "empty_row",
     "manifest_fingerprint",
     "manifest_frame",
     "merge_manifests",
@@ -77,11 +91,28 @@ _TYPES: dict[str, str] = {
     "pool": "str",
     "max_component_height": "int64",
     "pixel_std": "float64",
+    "people": "int64",
+    "tallest_ratio": "float64",
+    "borders_touched": "int64",
+    "truncated_ratio": "float64",
+    "foot_x": "float64",
+    "foot_y": "float64",
+    "box_fill": "float64",
+    "contour_contrast": "float64",
+    "surveillance_score": "float64",
+    "suspect": "str",
+    "duplicate_of": "str",
     "detail": "str",
 }
 _ARROW = {"str": pa.string(), "int64": pa.int64(), "float64": pa.float64(), "bool": pa.bool_()}
 _SCHEMA = pa.schema([pa.field(name, _ARROW[kind], nullable=False) for name, kind in _TYPES.items()])
 MANIFEST_COLUMNS: tuple[str, ...] = tuple(_TYPES)
+
+
+def empty_row(**values: Any) -> dict[str, Any]:
+    """A kept row without content: '' 0, 0.0 and False, but for ``values``."""
+    blank: dict[str, Any] = {"str": "", "int64": 0, "float64": 0.0, "bool": False}
+    return {name: blank[kind] for name, kind in _TYPES.items()} | {"status": "kept"} | values
 
 
 def manifest_frame(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
