@@ -77,6 +77,19 @@ def retrain() -> None:
         return list(ready[what])
 
     @task(map_index_template="{{ source }}")
+    def identify(ready: dict[str, Any], source: str) -> dict[str, Any]:
+        return pipeline.reproduce(ready["path"], f"identify@{source}")
+
+    @task
+    def shards(ready: dict[str, Any]) -> list[dict[str, Any]]:
+        return pipeline.shards(ready["path"], ready["sources"])
+
+    # Large sources only: one task a shard, wherever there is a worker. A source of one shard has none.
+    @task(map_index_template="{{ task.op_kwargs['shard']['source'] }} {{ task.op_kwargs['shard']['index'] }}")
+    def ingest_shard(ready: dict[str, Any], shard: dict[str, Any]) -> dict[str, Any]:
+        return pipeline.ingest_shard(ready["path"], **shard)
+
+    @task(map_index_template="{{ source }}", trigger_rule="none_failed")
     def ingest(ready: dict[str, Any], source: str) -> dict[str, Any]:
         return pipeline.reproduce(ready["path"], f"ingest@{source}")
 
@@ -105,9 +118,17 @@ def retrain() -> None:
     sources = list_of.override(task_id="sources")(ready, "sources")
     candidates = list_of.override(task_id="candidates")(ready, "candidates")
 
+    identified = identify.partial(ready=ready).expand(source=sources)
+    isolated = stage.override(task_id="isolate")(ready, "isolate")
+    chosen = stage.override(task_id="add_no_human")(ready, "add_no_human")
+    spread = shards(ready)
+    sharded = ingest_shard.partial(ready=ready).expand(shard=spread)
     ingested = ingest.partial(ready=ready).expand(source=sources)
+    analysed = stage.override(task_id="analyse")(ready, "analyse")
     cleansed = stage.override(task_id="cleanse")(ready, "cleanse")
+    merged = stage.override(task_id="merge")(ready, "merge")
     divided = stage.override(task_id="split")(ready, "split")
+    described = stage.override(task_id="reevaluate")(ready, "reevaluate")
     gate = stage.override(task_id="validate")(ready, "validate")
     version = record_dataset(ready)
     trained = train.partial(ready=ready).expand(candidate=candidates)
@@ -115,7 +136,9 @@ def retrain() -> None:
     selected = stage.override(task_id="select")(ready, "select")
     exported = stage.override(task_id="export")(ready, "export")
 
-    ingested >> cleansed >> divided >> gate >> version >> trained >> evaluated >> selected >> exported >> publish(ready)
+    identified >> isolated >> chosen >> spread >> sharded >> ingested
+    ingested >> analysed >> cleansed >> merged >> divided >> described >> gate >> version
+    version >> trained >> evaluated >> selected >> exported >> publish(ready)
 
 
 retrain()

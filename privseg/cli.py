@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from privseg import pipeline
+from privseg import pipeline, stages
+from privseg.cli_dataset import dataset_app
 from privseg.errors import PrivacyViolationPrevented, PrivsegError, StorageError, UsageError
-from privseg.workspace import ERROR_FILE_VARIABLE
+from privseg.repro import ERROR_FILE_VARIABLE
 
 if TYPE_CHECKING:
     from privseg.serving.triton_state import RunningTriton
@@ -28,6 +29,7 @@ triton_app = typer.Typer(help="The local Triton server.", no_args_is_help=True)
 model_app = typer.Typer(help="The model versions Triton serves.", no_args_is_help=True)
 app.add_typer(triton_app, name="triton")
 app.add_typer(model_app, name="model")
+app.add_typer(dataset_app, name="dataset")
 
 DataOption = Annotated[
     Path | None,
@@ -67,7 +69,7 @@ def workspace(data: DataOption = None, home: HomeOption = None, overrides: SetOp
 @app.command(hidden=True)
 def stage(name: str, argument: Annotated[str | None, typer.Argument()] = None) -> None:
     """Run one pipeline stage in the current workspace: the commands of dvc.yaml."""
-    pipeline.run_stage(name, argument)
+    stages.run_stage(name, argument)
 
 
 @app.command()

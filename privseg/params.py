@@ -42,9 +42,7 @@ class Partition(_Section):
 class SourceParams(_Section):
     """One dataset to ingest; ``kind`` names the reader in ``privseg.datasets.sources``."""
 
-    kind: Literal["voc", "cocostuff164k", "ade20k", "coco_instances", "pairs", "synthetic"] = Field(
-        description="the reader to use"
-    )
+    kind: Name = Field(description="the reader to use: voc, cocostuff164k, ade20k, coco_instances, pairs, synthetic, …")
     path: str = Field("", description="folder, relative to raw_root; a synthetic source has none")
     terms: str = Field("", description="licence or terms of use; carried into the model's record")
     limit: int | None = Field(None, ge=1, description="at most this many samples a pool, evenly spaced by name")
@@ -64,6 +62,7 @@ class IngestParams(_Section):
     shard_size: int = Field(
         500, ge=1, le=100_000, description="samples a shard: what is resumed after a crash, and spread over workers"
     )
+    workers: int = Field(8, ge=1, le=1000, description="Airflow tasks that a source of several shards is spread over")
     processes: int = Field(0, ge=0, le=256, description="worker processes; 0: one a processor, at most 8")
 
 
@@ -71,18 +70,18 @@ class CleanseParams(_Section):
     """Thresholds of the rules that remove an image from the dataset, and of those that only call it suspicious."""
 
     min_original_side: int = Field(120, ge=1, description="pixels of the shorter side before resizing")
-    min_human_ratio: Ratio = Field(0.0005, description="human share below it, yet above zero")
+    min_human_ratio: Ratio = Field(0.002, description="human share below it, yet above zero")
     max_human_ratio: Ratio = Field(0.6, description="human share above it")
-    max_component_ratio: Ratio = Field(0.5, description="largest component's share of the picture; above: a close-up")
+    max_component_ratio: Ratio = Field(0.6, description="largest component's share of the picture; above: a close-up")
     max_borders_touched: int = Field(2, ge=0, le=4, description="borders a person may touch; more: a close-up")
-    min_surveillance_score: Ratio = Field(0.2, description="people, but a score below it: a close-up")
-    min_component_height: int = Field(10, ge=0, description="pixels; an image with people needs one this tall")
+    min_surveillance_score: Ratio = Field(0.12, description="people, but a score below it: a close-up")
+    min_component_height: int = Field(20, ge=0, description="pixels; an image with people needs one this tall")
     max_ignore_ratio: Ratio = Field(0.6, description="unlabelled share above it: not enough to learn from")
     min_pixel_std: float = Field(3.0, ge=0.0, description="grey-level standard deviation below it: blank")
     near_duplicate_bits: int = Field(
-        4, ge=0, le=16, description="of 64 bits of the perceptual hash: pictures that differ in at most so many are one"
+        6, ge=0, le=16, description="of 64 bits of the perceptual hash: pictures that differ in at most so many are one"
     )
-    suspect_box_fill: Ratio = Field(0.97, description="a large person that fills its bounding box so much is a box")
+    suspect_box_fill: Ratio = Field(0.92, description="a large person that fills its bounding box so much is a box")
     suspect_contour_contrast: float = Field(3.0, ge=0.0, description="grey levels; outlines in flat regions below it")
     suspect_components: int = Field(40, ge=1, description="components above it: a fragmented label")
 

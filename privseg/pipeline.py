@@ -1,155 +1,34 @@
-"""What DAG tasks and CLI commands call: one plain function a stage.
+"""What DAG tasks and the command line call to bring the pipeline along, one plain function a step.
 
-Stage functions run inside a workspace (its root is the current folder) as the commands of ``dvc.yaml``; the functions
-below them are what the DAG calls. Everything heavy is imported inside the functions, so importing this module costs
-nothing.
+Everything heavy is imported inside the functions, so importing this module costs nothing.
 """
 
 from __future__ import annotations
 
 import functools
-import json
 import os
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from privseg import workspace
-from privseg.errors import DataError, PrivsegError, ServerUnavailableError, UsageError
-from privseg.params import load_params
+from privseg import repro, stages, workspace
+from privseg.errors import PrivsegError, ServerUnavailableError
 
 __all__ = [
-    "STAGES",
     "default_home",
     "emit",
+    "ingest_shard",
     "model_repository",
     "prepare",
     "publish",
     "record_dataset",
     "reproduce",
-    "stage_cleanse",
-    "stage_evaluate",
-    "stage_export",
-    "stage_ingest",
-    "stage_select",
-    "stage_split",
-    "stage_train",
-    "stage_validate",
+    "shards",
     "triton_endpoints",
 ]
 
-INGESTED = Path("data/ingested")
-CLEANSED = Path("data/cleansed.parquet")
-MANIFEST = Path("data/manifest.parquet")
-VALIDATION = Path("reports/validation")
-VALIDATED = Path("data/validated.json")
-BENCHMARK = Path("reports/benchmark")
-SELECTION = Path("reports/selection.json")
-EXPORTED = Path("models_export/person_segmentation")
 PROGRESS_VARIABLE = "PRIVSEG_PROGRESS_LOG"
-
-
-# --- stages: the commands of dvc.yaml --------------------------------------------------------------------------------
-
-
-def stage_ingest(source: str) -> None:
-    """Read one source in its native layout; write images, masks and their manifest."""
-    from privseg.datasets.ingest import ingest
-
-    ingest(load_params(), source, INGESTED / source)
-
-
-def stage_cleanse() -> None:
-    """Merge the manifests of all sources and mark what is unfit, with its reason."""
-    from privseg.datasets.cleanse import cleanse
-    from privseg.datasets.manifest import write_manifest
-
-    params = load_params()
-    write_manifest(CLEANSED, cleanse(params, [INGESTED / name / "manifest.parquet" for name in sorted(params.sources)]))
-
-
-def stage_split() -> None:
-    """Assign kept images to train, validation and test; summarise the dataset."""
-    from privseg.datasets.analyze import summarize
-    from privseg.datasets.manifest import read_manifest, write_manifest
-    from privseg.datasets.split import split
-
-    manifest = split(load_params(), read_manifest(CLEANSED))
-    write_manifest(MANIFEST, manifest)
-    _write_json(Path("reports/dataset.json"), summarize(manifest))
-
-
-def stage_validate() -> None:
-    """Run the gate; a critical failure raises, so that nothing is trained on bad data."""
-    from privseg.datasets.validate import validate
-
-    report = validate(load_params(), MANIFEST, INGESTED, VALIDATION)
-    report.raise_if_failed()
-    _write_json(VALIDATED, {"dataset_version": report.dataset_version})
-
-
-def stage_train(candidate: str) -> None:
-    """Train one candidate."""
-    from privseg.training.train import train
-
-    train(load_params(), candidate, MANIFEST, INGESTED, Path("models") / candidate)
-
-
-def stage_evaluate(candidate: str) -> None:
-    """Measure accuracy, speed and complexity of one trained candidate."""
-    from privseg.benchmark.evaluate import evaluate
-
-    out = BENCHMARK / candidate / "result.json"
-    evaluate(load_params(), Path("models") / candidate, MANIFEST, INGESTED, out)
-
-
-def stage_select() -> None:
-    """Choose the winner and write the comparison page."""
-    from privseg.benchmark.report import report
-    from privseg.benchmark.select import select
-
-    params = load_params()
-    results = [BENCHMARK / candidate / "result.json" for candidate in params.candidates]
-    select(params, results, SELECTION)
-    report(results, SELECTION, Path("reports/benchmark.html"))
-
-
-def stage_export() -> None:
-    """Write the winner as ONNX with its record."""
-    from privseg.serving.export import export
-
-    params = load_params()
-    selection = _read_json(SELECTION)
-    winner = str(selection["winner"])
-    source = _read_json(Path("source.json"))
-    provenance = {
-        "git_sha": source["git_sha"],
-        "git_dirty": source["dirty"],
-        "dvc_revision": workspace.record_run(Path.cwd(), "Candidates trained and compared"),
-        "dataset_version": _read_json(VALIDATED)["dataset_version"],
-        "candidate": winner,
-        "profile": params.profile,
-        "metrics": _read_json(BENCHMARK / winner / "result.json")["accuracy"],
-        "data_terms": sorted({source.terms for source in params.sources.values() if source.terms}),
-    }
-    export(params, Path("models") / winner, EXPORTED, provenance=provenance)
-
-
-STAGES = {
-    "ingest": stage_ingest,
-    "cleanse": stage_cleanse,
-    "split": stage_split,
-    "validate": stage_validate,
-    "train": stage_train,
-    "evaluate": stage_evaluate,
-    "select": stage_select,
-    "export": stage_export,
-}
-
-
-# --- steps: what the DAG calls ---------------------------------------------------------------------------------------
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -163,7 +42,7 @@ def _step(function: Callable[_P, _R]) -> Callable[_P, _R]:
         try:
             return function(*args, **kwargs)
         except PrivsegError as error:
-            file = os.environ.get(workspace.ERROR_FILE_VARIABLE)
+            file = os.environ.get(repro.ERROR_FILE_VARIABLE)
             if file:
                 error.save(Path(file))
             raise
@@ -189,9 +68,13 @@ def emit(line: str) -> None:
 @_step
 def prepare(home: str, data: str | None, overrides: dict[str, str] | None = None) -> dict[str, Any]:
     """Make the workspace ready; returns its path, sources and candidates as plain values (for XCom)."""
+    from privseg.datasets.sources.registry import check_kind
+    from privseg.params import load_params
     from privseg.training.candidates import find_candidate
 
     ready = workspace.prepare(Path(home), data=Path(data) if data else None, overrides=overrides)
+    for name, source in load_params(ready.path / "params.yaml").sources.items():
+        check_kind(name, source)
     for candidate in ready.candidates:
         find_candidate(candidate)  # an hour of ingesting later is too late to hear of a typing error
     emit(f"workspace {ready.path}: {len(ready.sources)} sources, {len(ready.candidates)} candidates")
@@ -203,17 +86,45 @@ def reproduce(workspace_path: str, stage: str) -> dict[str, Any]:
     """Bring one DVC stage up to date; returns whether it ran and how long it took."""
     started = time.monotonic()
     emit(f"stage {stage}: started")
-    ran = workspace.reproduce(Path(workspace_path), stage, emit=emit)
+    ran = repro.reproduce(Path(workspace_path), stage, emit=emit)
     seconds = round(time.monotonic() - started, 1)
     emit(f"stage {stage}: {'done' if ran else 'unchanged'} in {seconds} s")
     return {"stage": stage, "ran": ran, "seconds": seconds}
 
 
 @_step
+def shards(workspace_path: str, sources: list[str]) -> list[dict[str, Any]]:
+    """List the shards that are worth a worker each: of sources that must be ingested and make more than one shard.
+
+    Returns:
+        ``{"source": name, "index": i, "count": n}``, for `ingest_shard`.
+    """
+    root = Path(workspace_path)
+    todo = [
+        {"source": source, "index": index, "count": count}
+        for source in repro.changed(root, [f"ingest@{source}" for source in sources], "ingest@")
+        if (count := stages.shares(root, source)) > 1
+        for index in range(count)
+    ]
+    emit(f"{len(todo)} shards to spread over workers")
+    return todo
+
+
+@_step
+def ingest_shard(workspace_path: str, source: str, index: int, count: int) -> dict[str, Any]:
+    """Ingest one shard; the stage ``ingest@source`` finds it done and only puts the shards together."""
+    started = time.monotonic()
+    repro.run_part(Path(workspace_path), "ingest_shard", f"{source}:{index}/{count}", emit=emit)
+    seconds = round(time.monotonic() - started, 1)
+    emit(f"shard {index + 1}/{count} of {source}: done in {seconds} s")
+    return {"source": source, "index": index, "count": count, "seconds": seconds}
+
+
+@_step
 def record_dataset(workspace_path: str) -> str:
     """Make the validated dataset a version: pushed to the DVC remote, committed and tagged. Returns its name."""
     root = Path(workspace_path)
-    version = str(_read_json(root / VALIDATED)["dataset_version"])
+    version = str(stages.read_json(root / stages.VALIDATED)["dataset_version"])
     tag = workspace.record_dataset(root, version)
     emit(f"dataset {version}: pushed and tagged {tag}")
     return version
@@ -258,7 +169,7 @@ def publish(workspace_path: str, home: str) -> dict[str, Any]:
 
     root = Path(workspace_path)
     endpoints = triton_endpoints(home)
-    published = publish_version(model_repository(home), root / EXPORTED, endpoints=endpoints)
+    published = publish_version(model_repository(home), root / stages.EXPORTED, endpoints=endpoints)
     revision = workspace.record_run(root, f"Published version {published.version}")
     state = "already served" if published.reused else "published"
     emit(f"model person_segmentation version {published.version}: {state} on {', '.join(endpoints)}")
@@ -269,38 +180,5 @@ def publish(workspace_path: str, home: str) -> dict[str, Any]:
         "sha256": published.model_json["sha256"],
         "workspace_revision": revision,
     }
-    _write_json(Path(home) / "out" / "published.json", record)
+    stages.write_json(Path(home) / "out" / "published.json", record)
     return record
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(path, "does not exist", "run the earlier stages: dvc repro") from None
-    except ValueError as error:
-        raise DataError(path, f"is not JSON ({error})", "remove it and run dvc repro") from None
-    if not isinstance(value, dict):
-        raise DataError(path, "holds no JSON object", "remove it and run dvc repro")
-    return value
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    partial.replace(path)
-
-
-def run_stage(name: str, argument: str | None) -> None:
-    """Run one stage by name: the body of ``privseg stage NAME [ARGUMENT]``."""
-    if name not in STAGES:
-        raise UsageError(name, "is not a stage", f"use one of {', '.join(STAGES)}")
-    if not Path("dvc.yaml").is_file():
-        raise UsageError(Path.cwd(), "is not a workspace", "privseg workspace, then run the stage there")
-    function: Any = STAGES[name]
-    print(f"{name} {argument or ''}".strip(), file=sys.stderr, flush=True)
-    if argument is None:
-        function()
-    else:
-        function(argument)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import privseg
-from privseg import pipeline, workspace
+from privseg import pipeline, repro
 from privseg.errors import DataError, PrivacyViolationPrevented, PrivsegError, StorageError, UsageError
 
 __all__ = ["airflow_environment", "run_main_job"]
@@ -95,7 +95,7 @@ def _retrain(home: Path, data: Path | None, overrides: dict[str, str]) -> None:
     environment = os.environ | airflow_environment(home, data=data)
     # the main job is a local one, whatever servers the environment names for a deployment
     environment |= {"PRIVSEG_TRITON_ENDPOINTS": "", "PRIVSEG_MODEL_REPOSITORY": ""}
-    environment |= {pipeline.PROGRESS_VARIABLE: str(progress), workspace.ERROR_FILE_VARIABLE: str(error_file)}
+    environment |= {pipeline.PROGRESS_VARIABLE: str(progress), repro.ERROR_FILE_VARIABLE: str(error_file)}
     _say(f"retraining through Airflow (log {log})")
     with log.open("w", encoding="utf-8") as sink:
         for command in (["db", "migrate"], ["dags", "test", DAG_ID, "--conf", json.dumps({"overrides": overrides})]):
@@ -132,7 +132,7 @@ def _raise_first_error(error_file: Path, log: Path) -> None:
 def _reusable(home: Path, root: Path) -> dict[str, Any] | None:
     """The last publication, if nothing changed since and that version is still the newest one served."""
     record = home / "out" / "published.json"
-    if not record.is_file() or not workspace.up_to_date(root):
+    if not record.is_file() or not repro.up_to_date(root):
         return None
     from privseg.serving.versions import current, read_record
 

@@ -8,7 +8,7 @@ run and dataset versions are tags there, so any earlier state can be checked out
 
     <home>/                       .privseg/generated or .privseg/public by default
         workspace/                code snapshot, dvc.yaml, params.yaml, raw/ (links), data/, models/, reports/
-        dvc-store/                the DVC remote (a directory)
+        dvc-store/                the DVC remote (a directory), unless PRIVSEG_DVC_REMOTE names another
         model_repository/         what Triton serves
         triton/                   the local server's log, ports and pid
         airflow/                  AIRFLOW_HOME
@@ -18,11 +18,7 @@ run and dataset versions are tags there, so any earlier state can be checked out
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,13 +26,23 @@ from typing import Any
 import yaml
 
 import privseg
-from privseg.errors import DataError, PrivsegError, StorageError, UsageError
+from privseg import dataset_remote, dataset_store
+from privseg.errors import DataError, StorageError, UsageError
 from privseg.params import check_params, load_params, read_params_file
+from privseg.repro import run
 
-__all__ = ["Workspace", "prepare", "record_dataset", "record_run", "reproduce", "source_revision", "up_to_date"]
+__all__ = [
+    "Workspace",
+    "prepare",
+    "previous_dataset",
+    "record_dataset",
+    "record_run",
+    "source_revision",
+]
 
-ERROR_FILE_VARIABLE = "PRIVSEG_ERROR_FILE"  # where a child process leaves the error that ended it
 _SNAPSHOT = ("dvc.yaml", ".dvcignore", ".dvc/config", ".dvc/.gitignore")
+# DVC holds what stages make. It says so to git itself, but takes that back when a later stage of the same run fails.
+_GITIGNORE = b"__pycache__/\n*.partial\n/raw/\n/data/\n/models/\n/models_export/\n/reports/*\n!/reports/*.json\n"
 _GIT = ("git", "-c", "user.name=privseg", "-c", "user.email=privseg@localhost", "-c", "commit.gpgsign=false")
 
 
@@ -58,7 +64,8 @@ def prepare(home: Path, *, data: Path | None = None, overrides: dict[str, str] |
         overrides: Parameters to change, dotted name to YAML text: ``{"train.smoke.seconds": "5"}``.
 
     Raises:
-        UsageError: The checkout has no pipeline, ``data`` is no folder, or an override is unknown or out of bounds.
+        UsageError: The checkout has no pipeline, ``data`` is no folder, an override is unknown or out of bounds, or
+            the DVC remote that the environment names cannot be used (`privseg.dataset_remote`).
         DataError: The folder of a source is missing.
         StorageError: The workspace cannot be written.
     """
@@ -74,92 +81,74 @@ def prepare(home: Path, *, data: Path | None = None, overrides: dict[str, str] |
         raw = _render_params(checkout, path, data, overrides or {})
         _link_sources(path, raw, data)
         if not (path / ".git").is_dir():
-            _run([*_GIT, "init", "--quiet", "--initial-branch=main"], path)
+            run([*_GIT, "init", "--quiet", "--initial-branch=main"], path)
+        dataset_remote.configure(path)
         _write_if_changed(path / "source.json", json.dumps(source_revision(checkout), indent=2).encode())
-        _write_if_changed(path / ".gitignore", b"__pycache__/\n/raw/\n/models_export/\n*.partial\n/reports/*.html\n")
+        _write_if_changed(path / ".gitignore", _GITIGNORE)
     except OSError as error:
         raise StorageError.from_os_error(path, error) from error
     _commit(path, "Snapshot of the code and parameters")
     params = load_params(path / "params.yaml")
-    _forget_removed(path / "data" / "ingested", set(params.sources))
+    for step in ("identified", "ingested"):
+        _forget_removed(path / "data" / step, set(params.sources))
     _forget_removed(path / "reports" / "benchmark", set(params.candidates))
     return Workspace(path, sorted(params.sources), list(params.candidates))
 
 
-def reproduce(workspace: Path, stage: str, *, emit: Callable[[str], None] = print) -> bool:
-    """Bring one DVC stage up to date; its output goes to ``emit`` line by line.
+def previous_dataset(workspace: Path, version: str, summary: str) -> dict[str, Any] | None:
+    """Return what the newest recorded dataset version other than ``version`` says of itself; None if there is none.
 
-    Returns:
-        True if the stage ran, False if nothing it depends on had changed.
-
-    Raises:
-        PrivsegError: The error the stage itself ended with, of the same class and text.
+    Args:
+        workspace: Where to look.
+        version: The version that is being made; it may be recorded already.
+        summary: Path of the summary inside the workspace; a JSON object that git holds.
     """
-    error_file = workspace / ".dvc" / "tmp" / f"error-{stage.replace('@', '-')}.json"
-    error_file.parent.mkdir(parents=True, exist_ok=True)
-    error_file.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage]
-    ran = True
-    last = ""
-    with subprocess.Popen(
-        command,
-        cwd=workspace,
-        env=_environment() | {ERROR_FILE_VARIABLE: str(error_file)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        stdin=subprocess.DEVNULL,
-        text=True,
-        errors="replace",
-    ) as process:
-        for line in _worth_showing(process.stdout):
-            if "didn't change, skipping" in line:
-                ran = False
-            last = line
-            emit(line)
-    if process.returncode == 0:
-        return ran
-    if error_file.is_file():
-        raise PrivsegError.load(error_file)
-    raise DataError(f"stage {stage}", f"dvc repro failed: {last}", f"cd {workspace} and dvc repro -s {stage}")
-
-
-def up_to_date(workspace: Path) -> bool:
-    """Whether every stage's results match its inputs, parameters and code."""
-    status = _run([sys.executable, "-m", "dvc", "status", "--json"], workspace, check=False)
-    try:
-        return status.returncode == 0 and (workspace / "dvc.lock").is_file() and json.loads(status.stdout) == {}
-    except ValueError:
-        return False
+    tags = run([*_GIT, "tag", "--list", "dataset/*", "--sort=-creatordate"], workspace, check=False).stdout.split()
+    for tag in tags:
+        if tag != f"dataset/{version}":
+            shown = run([*_GIT, "show", f"{tag}:{summary}"], workspace, check=False)
+            try:
+                value = json.loads(shown.stdout) if shown.returncode == 0 else None
+            except ValueError:
+                value = None
+            if isinstance(value, dict) and "distribution" in value:
+                return value
+    return None
 
 
 def record_dataset(workspace: Path, version: str) -> str:
-    """Push the dataset to the DVC remote, commit ``dvc.lock`` and tag it; returns the tag.
+    """Push the dataset to the DVC remote, commit ``dvc.lock`` and tag it with a summary; returns the tag.
 
     An existing tag is left where it is: the same version has the same content.
+
+    Raises:
+        ServerUnavailableError: The remote is a server that is down or refuses; nothing is tagged, and nothing lost.
+        StorageError: The remote is a folder that cannot be written; the same holds.
+        DataError: A result is not in DVC's cache, so that the version would not be whole; the same holds.
     """
-    stages = [f"ingest@{name}" for name in load_params(workspace / "params.yaml").sources]
-    _run([sys.executable, "-m", "dvc", "push", "--quiet", *stages, "cleanse", "split", "validate"], workspace)
+    dataset_store.push_dataset(workspace)
     _commit(workspace, f"Dataset {version}")
     tag = f"dataset/{version}"
-    if not _run([*_GIT, "tag", "--list", tag], workspace).stdout.strip():
-        _run([*_GIT, "tag", "--annotate", tag, "--message", f"Dataset {version}"], workspace)
+    if not run([*_GIT, "tag", "--list", tag], workspace).stdout.strip():
+        message = dataset_store.tag_message(version, workspace / dataset_store.MANIFEST)
+        run([*_GIT, "tag", "--annotate", tag, "--message", message], workspace)
     return tag
 
 
 def record_run(workspace: Path, message: str) -> str:
     """Commit what the run changed (``dvc.lock``, metrics) and return the workspace's revision."""
     _commit(workspace, message)
-    return _run([*_GIT, "rev-parse", "HEAD"], workspace).stdout.strip()
+    return run([*_GIT, "rev-parse", "HEAD"], workspace).stdout.strip()
 
 
 def source_revision(checkout: Path) -> dict[str, Any]:
     """Git revision of the code a run uses, and whether it had uncommitted changes."""
     try:
-        inside = _run(["git", "rev-parse", "--show-toplevel"], checkout, check=False)
+        inside = run(["git", "rev-parse", "--show-toplevel"], checkout, check=False)
         if inside.returncode != 0 or Path(inside.stdout.strip()).resolve() != checkout.resolve():
             return {"git_sha": None, "dirty": None, "version": privseg.__version__}
-        head = _run(["git", "rev-parse", "--verify", "--quiet", "HEAD"], checkout, check=False).stdout.strip()
-        dirty = _run(["git", "status", "--porcelain", "--untracked-files=no"], checkout).stdout.strip() != ""
+        head = run(["git", "rev-parse", "--verify", "--quiet", "HEAD"], checkout, check=False).stdout.strip()
+        dirty = run(["git", "status", "--porcelain", "--untracked-files=no"], checkout).stdout.strip() != ""
     except FileNotFoundError:
         raise UsageError("git", "is not installed", "apt-get install git") from None
     return {"git_sha": head or None, "dirty": dirty, "version": privseg.__version__}
@@ -238,33 +227,6 @@ def _write_if_changed(path: Path, content: bytes) -> None:
 
 
 def _commit(path: Path, message: str) -> None:
-    _run([*_GIT, "add", "--all"], path)
-    if _run([*_GIT, "status", "--porcelain"], path).stdout.strip():
-        _run([*_GIT, "commit", "--quiet", "--no-verify", "--message", message], path)
-
-
-def _environment() -> dict[str, str]:
-    # The stage commands say `python`: they must get the interpreter, and so the environment, that runs this.
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    return os.environ | {"PATH": path, "DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1"}
-
-
-def _run(command: list[str], cwd: Path, *, check: bool = True) -> subprocess.CompletedProcess[str]:
-    result = subprocess.run(
-        command, cwd=cwd, env=_environment(), capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
-    )
-    if check and result.returncode != 0:
-        name = " ".join([word for word in command if not word.startswith("-")][-3:])
-        fault = (result.stderr or result.stdout).strip().splitlines()
-        raise StorageError(cwd, f"{name} failed: {fault[-1] if fault else 'no message'}", "check the disk there")
-    return result
-
-
-_NOISE = ("To track the changes", "git add ", "To enable auto staging", "dvc config core.", "Use `dvc push`")
-
-
-def _worth_showing(lines: Iterator[str] | None) -> Iterator[str]:
-    for line in lines or ():
-        text = line.rstrip()
-        if text.strip() and not text.strip().startswith(_NOISE):
-            yield text
+    run([*_GIT, "add", "--all"], path)
+    if run([*_GIT, "status", "--porcelain"], path).stdout.strip():
+        run([*_GIT, "commit", "--quiet", "--no-verify", "--message", message], path)

@@ -1,224 +1,182 @@
-"""Ingest one source: every pair becomes a JPEG, a binary PNG mask and a manifest row.
+"""Ingest one source: every chosen pair becomes a JPEG, a binary PNG mask and a manifest row.
 
-Beside the destination a hidden folder is filled and then renamed into place, so that a failed run leaves an
-earlier ingest as it was.
+The work is done in shards (`privseg.datasets.shards`), which are then put together (`privseg.datasets.assembly`): a
+run that was killed goes on where it stopped, and until the very end an earlier ingest is left as it was.
 """
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import io
-import multiprocessing
-import os
-import shutil
-import sys
-import time
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
 
-import cv2
-import imagehash
-import numpy as np
 import pandas as pd
-import PIL.Image
 
-from privseg.datasets.manifest import empty_row, manifest_frame, write_manifest
-from privseg.datasets.sources.base import BACKGROUND, HUMAN, IGNORE, Image, Mask, Sample
-from privseg.datasets.sources.registry import open_source
-from privseg.errors import DataError, StorageError, UsageError
-from privseg.params import ImageParams, Params
+from privseg.datasets._parquet import TableFile
+from privseg.datasets._shard_work import IngestWork, read_rows
+from privseg.datasets._source_run import check_destination, default_staging, run_source, shards_of, source_samples
+from privseg.datasets._stage_report import counts_by_pool, write_report
+from privseg.datasets.assembly import assemble
+from privseg.datasets.fit import Fitted, fit, label_ratios
+from privseg.datasets.isolate import read_chosen
+from privseg.datasets.manifest import empty_row, manifest_frame, read_manifest, write_manifest
+from privseg.datasets.shards import discard_staging, staging_in_use
+from privseg.datasets.sources.base import Sample
+from privseg.errors import DataError
+from privseg.params import Params
 
-__all__ = ["Fitted", "fit", "ingest", "label_ratios"]
+__all__ = [
+    "PEOPLE_COLUMNS",
+    "Fitted",
+    "fit",
+    "ingest",
+    "ingest_shards",
+    "label_ratios",
+    "read_people",
+    "shard_count",
+]
 
-_POOL_PAYS_FROM = 32  # samples; below, starting processes takes longer than the work
-_PROGRESS_SECONDS = 2.0
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """A pair at the ingested size.
-
-    Attributes:
-        image: RGB uint8 ``(size, size, 3)``; padding is black.
-        mask: uint8 ``(size, size)`` of 0, 1, 255; padding is 255.
-        content: Rows and columns the picture itself covers.
-    """
-
-    image: Image
-    mask: Mask
-    content: tuple[slice, slice]
-
-
-def fit(image: Image, mask: Mask, *, size: int, resize: Literal["letterbox", "stretch"] = "letterbox") -> Fitted:
-    """Bring a pair to ``size`` × ``size`` pixels.
-
-    Letterbox scales both sides by one factor and centres the picture; stretch fills the square.
-
-    Args:
-        image: RGB uint8 ``(H, W, 3)``.
-        mask: uint8 ``(H, W)`` of 0, 1, 255.
-        size: Height and width of the result in pixels.
-        resize: The policy.
-    """
-    height, width = mask.shape
-    scale = size / max(height, width)
-    new_height, new_width = size, size
-    if resize == "letterbox":
-        new_height, new_width = max(1, round(height * scale)), max(1, round(width * scale))
-    shrinks = new_height * new_width < height * width
-    top, left = (size - new_height) // 2, (size - new_width) // 2
-    content = slice(top, top + new_height), slice(left, left + new_width)
-    out_image = np.zeros((size, size, 3), np.uint8)
-    out_mask = np.full((size, size), IGNORE, np.uint8)
-    out_image[content] = cv2.resize(
-        image, (new_width, new_height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    )
-    # The exact variant samples at pixel centres, as area and linear do; the plain one shifts masks by up to a pixel.
-    out_mask[content] = cv2.resize(mask, (new_width, new_height), interpolation=cv2.INTER_NEAREST_EXACT)
-    return Fitted(out_image, out_mask, content)
+_PEOPLE = TableFile(
+    "table of people",
+    {
+        "sample_id": "str",
+        **dict.fromkeys(("left", "top", "width", "height", "area", "content_height", "content_width"), "int64"),
+    },
+    key=("sample_id",),
+    stage="ingest",
+)
+PEOPLE_COLUMNS: tuple[str, ...] = _PEOPLE.columns
+read_people = _PEOPLE.read
 
 
-def label_ratios(mask: Mask) -> tuple[float, float]:
-    """Human share of the labelled pixels, and ignored share of all pixels, of a uint8 ``(H, W)`` mask; both 0..1."""
-    background, human, ignored = (int(np.count_nonzero(mask == value)) for value in (BACKGROUND, HUMAN, IGNORE))
-    return human / max(1, background + human), ignored / mask.size
+def ingest(
+    params: Params,
+    source: str,
+    out_dir: Path,
+    *,
+    chosen: Path | None = None,
+    staging: Path | None = None,
+    processes: int | None = None,
+) -> pd.DataFrame:
+    """Ingest a source into ``out_dir``.
 
-
-def ingest(params: Params, source: str, out_dir: Path, *, processes: int | None = None) -> pd.DataFrame:
-    """Ingest a source into ``out_dir``: ``images/*.jpg``, ``masks/*.png`` and ``manifest.parquet``.
-
-    A sample that cannot be read becomes a removed row with reason ``unreadable``; the others go on. Memory is
-    bounded by the pairs in work.
+    Writes ``images/*.jpg``, ``masks/*.png``, ``manifest.parquet``, ``people.parquet`` (a row a connected component of
+    human pixels: bounding box and area in pixels of the written size, relative to the content) and ``report.json``. A
+    sample that cannot be read becomes a removed row with reason ``unreadable``; the others go on. The result does not
+    depend on shard size, processes or interruptions.
 
     Args:
         params: The whole parameters; ``params.sources[source]`` is read.
         source: Key of the source.
         out_dir: Destination; its last part is the source's name, its parent the dataset's root.
-        processes: Worker processes; 2 by default, or the processor's count if that is less.
+        chosen: The chosen samples (`privseg.datasets.isolate`); every sample if None.
+        staging: Holds the shards while they are made; ``.{source}.shards`` beside ``out_dir`` by default, where it
+            survives that DVC removes ``out_dir`` before a stage runs. Removed when the result is in place.
+        processes: Worker processes; ``params.ingest.processes`` by default.
 
     Returns:
         The manifest, sorted by sample_id.
 
     Raises:
         UsageError: The source is not in the parameters, or ``out_dir`` does not end in its name.
-        DataError: The source's folder is wrong or empty.
-        StorageError: The disk is full or the place cannot be written; an earlier ingest is left as it was.
+        DataError: The source's folder is wrong or empty, or a chosen sample is not in it any more.
+        StorageError: The disk is full or the place cannot be written; an earlier ingest is left as it was, and the
+            shards that are finished are not done again.
     """
-    if source not in params.sources:
-        raise UsageError(source, "is no source in params.yaml", f"choose one of {', '.join(params.sources)}")
-    if out_dir.name != source:
-        raise UsageError(out_dir, f"does not end in the source's name {source}", f"write to {out_dir / source}")
-    opened = open_source(
-        source, params.sources[source], raw_root=Path(params.raw_root), size=params.image.size, seed=params.seed
-    )
-    samples = list(opened.samples())
-    partial, previous = (out_dir.parent / f".{source}.{what}" for what in ("partial", "previous"))
-    try:
-        _prepare(out_dir, partial, previous)
-        work = functools.partial(_ingest_sample, source=source, folder=partial, image_params=params.image)
-        rows = list(_progress(source, len(samples), _run(work, samples, processes)))
-        df = manifest_frame(rows)
-        write_manifest(partial / "manifest.parquet", df)
-        _publish(partial, out_dir, previous)
-    except OSError as error:
-        raise StorageError.from_os_error(out_dir, error) from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    check_destination(params, source, out_dir)
+    samples = _chosen_samples(params, source, chosen)
+    staging = default_staging(out_dir) if staging is None else staging
+    with staging_in_use(staging):
+        shards = _run(params, source, samples, staging, processes)
+        assemble(
+            out_dir,
+            shards,
+            staging=staging,
+            folders=("images", "masks"),
+            finish=lambda folder: _write_tables(folder, source, shards),
+        )
+        df = read_manifest(out_dir / "manifest.parquet")
+    discard_staging(staging)
     return df
 
 
-def _prepare(out_dir: Path, partial: Path, previous: Path) -> None:
-    if previous.exists() and not out_dir.exists():  # an earlier run died between its two renames
-        previous.rename(out_dir)
-    for leftover in (partial, previous):
-        if leftover.exists():
-            shutil.rmtree(leftover)
-    for folder in ("images", "masks"):
-        (partial / folder).mkdir(parents=True)
+def ingest_shards(
+    params: Params,
+    source: str,
+    chosen: Path | None,
+    out_dir: Path,
+    index: int,
+    count: int,
+    *,
+    staging: Path | None = None,
+    processes: int | None = None,
+) -> None:
+    """Do one of ``count`` shares of a source's shards and stop: the part of `ingest` that machines can share.
+
+    A later `ingest` into ``out_dir`` finds the shards and puts them together. The machines must see the same raw data,
+    with the same times of modification, and the same staging folder; there may be more of them than shards.
+
+    Args:
+        params: As for `ingest`.
+        source: As for `ingest`.
+        chosen: As for `ingest`.
+        out_dir: Destination of the later `ingest`; nothing is written to it.
+        index: Which share, from 0.
+        count: Number of shares.
+        staging: As for `ingest`.
+        processes: As for `ingest`.
+
+    Raises:
+        PrivsegError: As `ingest` does, and UsageError if there is no such share.
+    """
+    check_destination(params, source, out_dir)
+    samples = _chosen_samples(params, source, chosen)
+    staging = default_staging(out_dir) if staging is None else staging
+    with staging_in_use(staging):
+        _run(params, source, samples, staging, processes, share=(index, count))
 
 
-def _publish(partial: Path, out_dir: Path, previous: Path) -> None:
-    if out_dir.exists():
-        out_dir.rename(previous)
-    partial.rename(out_dir)
-    shutil.rmtree(previous, ignore_errors=True)
+def shard_count(params: Params, source: str, chosen: Path | None) -> int:
+    """Number of shards that `ingest` works in: more machines than that are of no use."""
+    return shards_of(params, len(source_samples(params, source) if chosen is None else read_chosen(chosen)))
+
+
+def _chosen_samples(params: Params, source: str, chosen: Path | None) -> list[Sample]:
+    samples = source_samples(params, source)
+    if chosen is None:
+        return samples
+    names = set(read_chosen(chosen)["name"])
+    found = [sample for sample in samples if sample.name in names]
+    if len(found) < len(names):
+        missing = min(names - {sample.name for sample in found})
+        raise DataError(
+            f"{source}/{missing}",
+            f"is chosen in {chosen}, but the source has no such sample any more",
+            f"run identify again: dvc repro identify@{source}, then the stages after it",
+        )
+    return found
 
 
 def _run(
-    work: functools.partial[dict[str, Any]], samples: list[Sample], processes: int | None
-) -> Iterator[dict[str, Any]]:
-    workers = processes or min(2, os.cpu_count() or 1)
-    if workers == 1 or len(samples) < _POOL_PAYS_FROM:
-        yield from map(work, samples)
-        return
-    # Spawned, because forking a process that runs threads (a scheduler, torch) can deadlock.
-    spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, spawn, initializer=cv2.setNumThreads, initargs=(1,))
-    try:
-        yield from pool.map(work, samples, chunksize=4)
-    finally:
-        pool.shutdown(cancel_futures=True)
+    params: Params,
+    source: str,
+    samples: Sequence[Sample],
+    staging: Path,
+    processes: int | None,
+    *,
+    share: tuple[int, int] = (0, 1),
+) -> list[Path]:
+    work = IngestWork(source, params.image.size, params.image.resize)
+    return run_source(params, source, samples, work, stage="ingest", staging=staging, processes=processes, share=share)
 
 
-def _progress(source: str, total: int, rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    unreadable, last = 0, time.monotonic()
-    for done, row in enumerate(rows, start=1):
-        unreadable += row["reason"] == "unreadable"
-        if done == total or time.monotonic() - last >= _PROGRESS_SECONDS:
-            last = time.monotonic()
-            print(f"ingest {source}: {done}/{total} images, {unreadable} unreadable", file=sys.stderr, flush=True)
-        yield row
-
-
-def _ingest_sample(sample: Sample, *, source: str, folder: Path, image_params: ImageParams) -> dict[str, Any]:
-    row = empty_row(sample_id=f"{source}/{sample.name}", source=source, pool=sample.pool)
-    try:
-        image, mask = sample.load()
-    except DataError as error:
-        return row | {"status": "removed", "reason": "unreadable", "detail": f"{error.subject}: {error.fault}"}
-    fitted = fit(image, mask, size=image_params.size, resize=image_params.resize)
-    image_file, mask_file = f"images/{sample.name}.jpg", f"masks/{sample.name}.png"
-    image_bytes = _encode(fitted.image, "JPEG", quality=95, subsampling=0)  # 0: 4:4:4, full colour resolution
-    mask_bytes = _encode(fitted.mask, "PNG")
-    (folder / image_file).write_bytes(image_bytes)
-    (folder / mask_file).write_bytes(mask_bytes)
-    return row | {
-        "image_path": f"{source}/{image_file}",
-        "mask_path": f"{source}/{mask_file}",
-        "original_height": mask.shape[0],
-        "original_width": mask.shape[1],
-        "phash": str(imagehash.phash(PIL.Image.fromarray(image))),
-        "sha256": hashlib.sha256(image_bytes + mask_bytes).hexdigest(),
-        **_features(fitted),
-    }
-
-
-def _features(fitted: Fitted) -> dict[str, Any]:
-    """The manifest's measurements of a fitted pair; padding counts for none of them."""
-    mask, image = fitted.mask[fitted.content], fitted.image[fitted.content]
-    human_ratio, ignore_ratio = label_ratios(mask)
-    _, _, stats, _ = cv2.connectedComponentsWithStats((mask == HUMAN).astype(np.uint8), connectivity=8)
-    people = stats[1:]  # row 0 is the background
-    heights, areas = people[:, cv2.CC_STAT_HEIGHT], people[:, cv2.CC_STAT_AREA]
-    return {
-        "height": fitted.mask.shape[0],
-        "width": fitted.mask.shape[1],
-        "is_human": len(people) > 0,
-        "human_ratio": human_ratio,
-        "ignore_ratio": ignore_ratio,
-        "components": len(people),
-        "largest_component_ratio": float(areas.max(initial=0)) / mask.size,
-        "min_component_height": int(heights.min()) if len(people) else 0,
-        "max_component_height": int(heights.max(initial=0)),
-        "pixel_std": float(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).std()),
-    }
-
-
-def _encode(pixels: Image | Mask, kind: str, **options: int) -> bytes:
-    buffer = io.BytesIO()
-    PIL.Image.fromarray(pixels).save(buffer, kind, **options)  # no EXIF: the array carries none
-    return buffer.getvalue()
+def _write_tables(folder: Path, source: str, shards: Sequence[Path]) -> None:
+    manifests, people = [manifest_frame([])], [_PEOPLE.frame([])]
+    for shard in shards:
+        results = list(read_rows(shard))
+        manifests.append(manifest_frame(empty_row(**result["row"]) for result in results))
+        people.append(_PEOPLE.frame([row for result in results for row in result["people"]]))
+    df = pd.concat(manifests, ignore_index=True)
+    write_manifest(folder / "manifest.parquet", df)
+    _PEOPLE.write(folder / "people.parquet", pd.concat(people, ignore_index=True))
+    counts = counts_by_pool(df["pool"], df["is_human"], df["reason"] == "unreadable")
+    write_report(folder / "report.json", {"stage": "ingest", "source": source, "pools": counts})

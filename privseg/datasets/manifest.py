@@ -24,8 +24,9 @@ max_component_height       pixels; height of the tallest component, 0 without pe
 pixel_std                  standard deviation of grey levels (0..255) over the content
 people                     components at least a fiftieth of the content high: an estimate of the number of people
 tallest_ratio              height of the tallest component / height of the content, 0..1
-borders_touched            borders of the content (0..4) that the largest component touches
-truncated_ratio            human pixels of components that touch a border / human pixels, 0..1
+borders_touched            borders of the content (0..4) that the largest component touches, or comes nearer to than a
+                           hundredth of the content's longer side, where outlines drawn by hand end
+truncated_ratio            human pixels of components that touch a border, in that sense / human pixels, 0..1
 foot_x, foot_y             bottom centre of the largest component, as shares of the content's width and height; 0
                            without people
 box_fill                   pixels of the largest component / area of its bounding box, 0..1
@@ -107,6 +108,7 @@ _TYPES: dict[str, str] = {
 _ARROW = {"str": pa.string(), "int64": pa.int64(), "float64": pa.float64(), "bool": pa.bool_()}
 _SCHEMA = pa.schema([pa.field(name, _ARROW[kind], nullable=False) for name, kind in _TYPES.items()])
 MANIFEST_COLUMNS: tuple[str, ...] = tuple(_TYPES)
+_ROWS_AT_ONCE = 10_000
 
 
 def empty_row(**values: Any) -> dict[str, Any]:
@@ -176,8 +178,12 @@ def manifest_fingerprint(df: pd.DataFrame) -> str:
     """Sha256 hex digest of the content: independent of row order, and of ``detail``, which names local paths."""
     columns = [name for name in MANIFEST_COLUMNS if name != "detail"]
     ordered = df[columns].astype({name: _TYPES[name] for name in columns}).sort_values("sample_id")
-    text = ordered.to_csv(index=False, float_format="%.17g", lineterminator="\n")
-    return hashlib.sha256(text.encode()).hexdigest()
+    digest = hashlib.sha256()
+    for start in range(0, max(1, len(ordered)), _ROWS_AT_ONCE):  # the text of all rows at once would fill the memory
+        part = ordered.iloc[start : start + _ROWS_AT_ONCE]
+        text = part.to_csv(index=False, header=start == 0, float_format="%.17g", lineterminator="\n")
+        digest.update(text.encode())
+    return digest.hexdigest()
 
 
 def dataset_version(df: pd.DataFrame) -> str:

@@ -15,8 +15,9 @@ def split(params: Params, df: pd.DataFrame) -> pd.DataFrame:
     """Assign every kept image.
 
     The test pool of a source is its test split. The training pool is divided by a hash of the image's perceptual
-    hash: images that look the same go together, whatever they are called, and an assignment depends on nothing but
-    the image. A training image that looks the same as a test image is removed with reason ``leaks_test``.
+    hash: an assignment depends on nothing but the image's look, whatever it is called and whatever else there is. Of
+    images that look the same or nearly so cleansing keeps one, the one of a test pool if there is one; so no look is
+    in two splits.
 
     In a small dataset no image may fall to validation; training must do without then.
 
@@ -29,15 +30,11 @@ def split(params: Params, df: pd.DataFrame) -> pd.DataFrame:
     """
     result = df.copy()
     kept = result["status"] == "kept"
-    is_test = result["pool"] == "test"
-    leaks = kept & ~is_test & result["phash"].isin(result.loc[kept & is_test, "phash"])
-    result.loc[leaks, ["status", "reason"]] = ["removed", "leaks_test"]
-    kept &= ~leaks
     validates = result["phash"].map(hash_share) < params.split.validation_share
     result["split"] = ""
     result.loc[kept, "split"] = "train"
     result.loc[kept & validates, "split"] = "validation"
-    result.loc[kept & is_test, "split"] = "test"
+    result.loc[kept & (result["pool"] == "test"), "split"] = "test"
     return result
 
 

@@ -8,19 +8,30 @@ hundredth of their pixels.
 
 from __future__ import annotations
 
+import json
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as pil  # noqa: N813 - Image is ours
+from pycocotools import mask as coco_mask
 
 from privseg.datasets.sources.base import BACKGROUND, HUMAN, IGNORE, Image, Mask
 from privseg.datasets.sources.synthetic import render_scene
 
-__all__ = ["make_tiny_ade20k", "make_tiny_cocostuff", "make_tiny_pairs", "make_tiny_voc"]
+__all__ = [
+    "make_tiny_ade20k",
+    "make_tiny_coco_instances",
+    "make_tiny_cocostuff",
+    "make_tiny_pairs",
+    "make_tiny_voc",
+]
+
+_CAR = 3  # a category of COCO that is not a person, whose id is 1
 
 
 def make_tiny_voc(root: Path, *, images: int = 8, size: int = 96, seed: int = 0) -> dict[str, Mask]:
@@ -112,6 +123,42 @@ def make_tiny_ade20k(root: Path, *, images: int = 8, size: int = 96, seed: int =
     return expected
 
 
+def make_tiny_coco_instances(root: Path, *, images: int = 8, size: int = 96, seed: int = 0) -> dict[str, Mask]:
+    """COCO instances: people as polygons, compressed and plain run lengths in turn, a crowd along the top, a car each.
+
+    Args:
+        root: The folder that holds ``annotations``, ``train2017`` and ``val2017``.
+        images: How many.
+        size: Height and width in pixels.
+        seed: Changes every image.
+
+    Returns:
+        Masks by sample name. Where a person is a polygon, they hold what pycocotools fills it with.
+    """
+    expected, parts = {}, {part: _instances_json() for part in ("train2017", "val2017")}
+    person = 0
+    for index, (image, mask) in enumerate(_scenes(images, size, seed)):
+        part, number = "val2017" if _is_test(index, images) else "train2017", index + 1
+        name, content = f"{number:012d}", parts[part]
+        _save(root / part / f"{name}.jpg", image)
+        content["images"].append({"id": number, "file_name": f"{name}.jpg", "height": size, "width": size})
+        crowd, human = _strip(mask), np.zeros(mask.shape, bool)
+        _annotate(content, number, _CAR, _plain_runs(_elsewhere(mask, _CAR) == _CAR))
+        if mask.any():
+            _annotate(content, number, 1, _plain_runs(crowd), crowd=True)
+        _, components = cv2.connectedComponents(mask)
+        for component in range(1, int(components.max()) + 1):
+            segmentation, pixels = _segmentation(components == component, person)
+            _annotate(content, number, 1, segmentation)
+            human |= pixels
+            person += 1
+        expected[name] = np.where(human, HUMAN, np.where(crowd & mask.any(), IGNORE, BACKGROUND)).astype(np.uint8)
+    (root / "annotations").mkdir(parents=True, exist_ok=True)
+    for part, content in parts.items():
+        (root / "annotations" / f"instances_{part}.json").write_text(json.dumps(content), encoding="utf-8")
+    return expected
+
+
 def make_tiny_pairs(
     root: Path, *, images: int = 8, size: int = 96, seed: int = 0, mask_suffix: str = "", human: int = 1
 ) -> dict[str, Mask]:
@@ -137,6 +184,44 @@ def make_tiny_pairs(
         _save(root / part / "masks" / f"{name}{mask_suffix}.png", labels)
         expected[name] = np.where(unlabelled, IGNORE, mask).astype(np.uint8)
     return expected
+
+
+def _instances_json() -> dict[str, Any]:
+    """An empty instances file; as in the official ones, categories come last."""
+    categories = [{"id": 1, "name": "person"}, {"id": _CAR, "name": "car"}]
+    return {"info": {"year": 2017}, "licenses": [], "images": [], "annotations": [], "categories": categories}
+
+
+def _annotate(content: dict[str, Any], image: int, category: int, segmentation: Any, *, crowd: bool = False) -> None:
+    number = len(content["annotations"]) + 1
+    content["annotations"].append(
+        {"id": number, "image_id": image, "category_id": category, "iscrowd": int(crowd), "segmentation": segmentation}
+    )
+
+
+def _segmentation(pixels: NDArray[np.bool_], turn: int) -> tuple[Any, NDArray[np.bool_]]:
+    """A person in one of COCO's three forms, and the pixels it covers."""
+    height, width = pixels.shape
+    if turn % 3 == 0:
+        contours, _ = cv2.findContours(pixels.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        polygons = [contour.astype(float).ravel().tolist() for contour in contours if len(contour) >= 3]
+        if polygons:
+            encoded = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # pycocotools' own, with numpy 2
+                return polygons, coco_mask.decode(encoded).astype(bool)
+    if turn % 3 == 1:
+        encoded = coco_mask.encode(np.asfortranarray(pixels.astype(np.uint8)))
+        return {"size": [height, width], "counts": encoded["counts"].decode("ascii")}, pixels
+    return _plain_runs(pixels), pixels
+
+
+def _plain_runs(pixels: NDArray[np.bool_]) -> dict[str, Any]:
+    """Lengths of the runs of 0 and 1 in turn, column after column, starting with 0."""
+    flat = pixels.ravel(order="F")
+    changes = np.flatnonzero(np.diff(flat)) + 1
+    edges = [0, *([0] if flat[0] else []), *changes.tolist(), flat.size]
+    return {"size": list(pixels.shape), "counts": np.diff(edges).tolist()}
 
 
 def _scenes(images: int, size: int, seed: int) -> Iterator[tuple[Image, Mask]]:

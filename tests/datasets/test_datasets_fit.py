@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from privseg.datasets.ingest import fit, label_ratios
+from privseg.datasets.fit import fit, label_ratios
 
 SIDES = st.integers(1, 90)
 SIZES = st.sampled_from([64, 96])

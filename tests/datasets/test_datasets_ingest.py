@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import subprocess
-from collections.abc import Iterator
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +12,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from privseg.datasets.ingest import ingest
-from privseg.datasets.manifest import read_manifest
+from privseg.datasets.ingest import PEOPLE_COLUMNS, ingest, ingest_shards, read_people, shard_count
+from privseg.datasets.isolate import CHOSEN_COLUMNS, write_chosen
+from privseg.datasets.manifest import manifest_fingerprint, read_manifest
 from privseg.errors import DataError, StorageError, UsageError
 
 NAMES = [f"n{index:02d}" for index in range(8)]
@@ -142,29 +141,104 @@ def test_unknown_source_and_wrong_destination(params: Any, tmp_path: Path) -> No
         ingest(params, "some", tmp_path / "elsewhere")
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 256 KiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"cannot mount a small file system here ({mounted.stderr.strip()})")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+def test_only_what_was_chosen(params: Any, raw: Path, tmp_path: Path) -> None:
+    (raw / f"train/masks/{NAMES[4]}.png").write_bytes(b"nothing")
+    chosen = tmp_path / "chosen"
+    rows = [(NAMES[0], "train", "human"), (NAMES[7], "test", "no_human"), (NAMES[4], "train", "unreadable")]
+    write_chosen(chosen, {"some": pd.DataFrame(rows, columns=list(CHOSEN_COLUMNS))})
+    df = ingest(params, "some", tmp_path / "out/some", chosen=chosen / "some.parquet")
+    assert list(df["sample_id"]) == [f"some/{NAMES[index]}" for index in (0, 4, 7)]
+    assert list(df["reason"]) == ["", "unreadable", ""]
+    assert f"{NAMES[4]}.png" in df["detail"].iloc[1]
+    assert shard_count(params, "some", chosen / "some.parquet") == 1
+    (raw / f"test/images/{NAMES[7]}.jpg").unlink()
+    with pytest.raises(DataError, match=f"some/{NAMES[7]}: is chosen in .*run identify again"):
+        ingest(params, "some", tmp_path / "out/some", chosen=chosen / "some.parquet")
 
 
-def test_full_disk_keeps_the_earlier_ingest(params: Any, small_disk: Path) -> None:
-    ingest(params, "some", small_disk / "some")
-    before = files_of(small_disk)
-    free = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize
-    (small_disk / "filler").write_bytes(b"x" * max(0, free - 8192))
-    with pytest.raises(StorageError, match="no space left on the disk"):
-        ingest(params, "some", small_disk / "some")
-    (small_disk / "filler").unlink()
-    assert files_of(small_disk) == before
+def test_nothing_chosen_is_an_empty_dataset(params: Any, tmp_path: Path) -> None:
+    write_chosen(tmp_path / "chosen", {"some": pd.DataFrame([], columns=list(CHOSEN_COLUMNS))})
+    df = ingest(params, "some", tmp_path / "out/some", chosen=tmp_path / "chosen/some.parquet")
+    assert df.empty
+    assert read_people(tmp_path / "out/some/people.parquet").empty
+    assert shard_count(params, "some", tmp_path / "chosen/some.parquet") == 0
+
+
+def test_people_and_report(params: Any, raw: Path, tmp_path: Path) -> None:
+    (raw / f"train/images/{NAMES[1]}.jpg").write_bytes(b"nothing")
+    Image.new("L", (200, 150)).save(raw / f"train/masks/{NAMES[2]}.png")
+    df = ingest(params, "some", tmp_path / "some").set_index("sample_id")
+    people = read_people(tmp_path / "some/people.parquet")
+    assert tuple(people.columns) == PEOPLE_COLUMNS
+    assert people.groupby("sample_id").size().to_dict() == df.loc[df["components"] > 0, "components"].to_dict()
+    tallest = people.groupby("sample_id")["height"].max()
+    assert tallest.to_dict() == df.loc[df["is_human"], "max_component_height"].to_dict()
+    assert set(people["content_height"]) == {72}
+    assert set(people["content_width"]) == {96}
+    assert json.loads((tmp_path / "some/report.json").read_text())["pools"] == {
+        "train": {"total": 6, "with_people": 4, "without_people": 1, "unreadable": 1},
+        "test": {"total": 2, "with_people": 2, "without_people": 0, "unreadable": 0},
+        "all": {"total": 8, "with_people": 6, "without_people": 1, "unreadable": 1},
+    }
+
+
+@pytest.mark.parametrize(("shard_size", "shards"), [(28, 1), (7, 4), (4, 7)])
+def test_shards_do_not_show_in_the_result(
+    make_params: Any, make_pairs: Any, pairs_source: Any, tmp_path: Path, shard_size: int, shards: int
+) -> None:
+    make_pairs(tmp_path / "raw/train", [f"t{index:03d}" for index in range(20)])
+    make_pairs(tmp_path / "raw/test", [f"x{index:03d}" for index in range(8)])
+    source = {"some": pairs_source}
+
+    def with_shards(size: int) -> Any:
+        return make_params(tmp_path / "raw", source, image={"size": 64}, ingest={"shard_size": size})
+
+    whole = ingest(with_shards(500), "some", tmp_path / "whole/some")
+    params = with_shards(shard_size)
+    assert shard_count(params, "some", None) == shards
+    df = ingest(params, "some", tmp_path / "cut/some")
+    assert files_of(tmp_path / "cut") == files_of(tmp_path / "whole")
+    assert manifest_fingerprint(df) == manifest_fingerprint(whole)
+
+
+def test_machines_share_the_shards_and_one_puts_them_together(
+    make_params: Any, make_pairs: Any, pairs_source: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    make_pairs(tmp_path / "raw/train", [f"t{index:03d}" for index in range(20)])
+    make_pairs(tmp_path / "raw/test", ["z"])
+    params = make_params(tmp_path / "raw", {"some": pairs_source}, image={"size": 64}, ingest={"shard_size": 5})
+    assert shard_count(params, "some", None) == 5
+    for index in reversed(range(3)):
+        ingest_shards(params, "some", None, tmp_path / "out/some", index, 3)
+    assert not (tmp_path / "out/some").exists()
+    made = {path.name: path.stat().st_ino for path in (tmp_path / "out/.some.shards").glob("*/images/*")}
+    assert len(made) == 21
+    capfd.readouterr()
+    ingest(params, "some", tmp_path / "out/some")
+    assert "21/21 images, 0 unreadable, all from an earlier run" in capfd.readouterr().err
+    assert {path.name: path.stat().st_ino for path in (tmp_path / "out/some/images").iterdir()} == made
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["some"]
+    ingest(params, "some", tmp_path / "alone/some")
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "alone")
+
+
+def test_a_small_source_is_still_work_for_several(params: Any, make_params: Any, tmp_path: Path) -> None:
+    source = {"kind": "synthetic", "count": 240}
+    assert shard_count(make_params(tmp_path, {"scenes": source}), "scenes", None) == 8
+
+
+def test_very_long_and_unicode_names(make_params: Any, make_pairs: Any, pairs_source: Any, tmp_path: Path) -> None:
+    names = ["я" * 120, "n" * 250, "e\u0301té 人 🙂", "O'Brien; rm -rf $HOME"]
+    make_pairs(tmp_path / "raw/train", names)
+    make_pairs(tmp_path / "raw/test", ["z"])
+    params = make_params(tmp_path / "raw", {"some": pairs_source}, image={"size": 64})
+    df = ingest(params, "some", tmp_path / "out/some").set_index("sample_id")
+    assert set(df.index) == {f"some/{name}" for name in [*names, "z"]}
+    assert set(df["status"]) == {"kept"}
+    for row in df.itertuples():
+        pair = (tmp_path / "out" / row.image_path).read_bytes() + (tmp_path / "out" / row.mask_path).read_bytes()
+        assert hashlib.sha256(pair).hexdigest() == row.sha256
+    assert df["image_path"].is_unique
 
 
 def test_a_place_that_cannot_be_written(params: Any) -> None:

@@ -13,6 +13,7 @@ import pytest
 from privseg.datasets.manifest import (
     MANIFEST_COLUMNS,
     dataset_version,
+    empty_row,
     manifest_fingerprint,
     manifest_frame,
     merge_manifests,
@@ -23,19 +24,7 @@ from privseg.errors import DataError, StorageError, UsageError
 
 
 def row(sample_id: str, **fields: Any) -> dict[str, Any]:
-    numbers = ("height", "width", "original_height", "original_width", "components")
-    heights = ("min_component_height", "max_component_height")
-    ratios = ("human_ratio", "ignore_ratio", "largest_component_ratio", "pixel_std")
-    return {
-        **dict.fromkeys(MANIFEST_COLUMNS, ""),
-        **dict.fromkeys((*numbers, *heights), 1),
-        **dict.fromkeys(ratios, 0.1),
-        "is_human": True,
-        "sample_id": sample_id,
-        "source": sample_id.split("/")[0],
-        "status": "kept",
-        **fields,
-    }
+    return empty_row(sample_id=sample_id, source=sample_id.split("/")[0], is_human=True, human_ratio=0.1) | fields
 
 
 def test_columns_start_with_the_contract() -> None:
@@ -71,7 +60,8 @@ def test_fingerprint_follows_content_not_order_nor_local_paths() -> None:
     assert manifest_fingerprint(df) == manifest_fingerprint(df.iloc[::-1])
     assert manifest_fingerprint(df) == manifest_fingerprint(df.assign(detail="/some/folder: broken"))
     for column in MANIFEST_COLUMNS[:-1]:
-        value = "other" if df[column].dtype == "str" else df[column].iloc[0] * 0 + 0
+        first = df[column].iloc[0]
+        value = not first if df[column].dtype == "bool" else "other" if isinstance(first, str) else first + 1
         assert manifest_fingerprint(df) != manifest_fingerprint(df.assign(**{column: value})), column
     assert dataset_version(df) == f"ds-{manifest_fingerprint(df)[:12]}"
 
@@ -128,3 +118,12 @@ def test_an_unwritable_place_is_a_storage_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError):
         write_manifest(tmp_path / "file" / "manifest.parquet", manifest_frame([]))
+
+
+def test_the_fingerprint_is_that_of_all_rows_as_one_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    df = manifest_frame([row(f"a/{index:02d}", human_ratio=1 / (index + 1)) for index in range(25)])
+    whole = manifest_fingerprint(df)
+    monkeypatch.setattr("privseg.datasets.manifest._ROWS_AT_ONCE", 7)
+    assert manifest_fingerprint(df) == whole
+    assert manifest_fingerprint(df.iloc[:-1]) != whole
+    assert len(manifest_fingerprint(df.iloc[:0])) == 64

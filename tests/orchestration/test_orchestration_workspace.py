@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from privseg import pipeline, workspace
+from privseg import pipeline, repro, workspace
 from privseg.errors import DataError, PrivsegError, UsageError
 from privseg.params import load_params
 
@@ -95,13 +95,13 @@ def test_a_stage_runs_once_and_not_again(tmp_path: Path, tiny_overrides: dict[st
     ready = workspace.prepare(tmp_path / "home", overrides=tiny_overrides | {"sources.scenes.count": "6"})
     lines: list[str] = []
 
-    assert workspace.reproduce(ready.path, "ingest@scenes", emit=lines.append)
-    assert not workspace.reproduce(ready.path, "ingest@scenes", emit=lines.append)
+    assert repro.reproduce(ready.path, "ingest@scenes", emit=lines.append)
+    assert not repro.reproduce(ready.path, "ingest@scenes", emit=lines.append)
 
     assert (ready.path / "data/ingested/scenes/manifest.parquet").is_file()
     lock = yaml.safe_load((ready.path / "dvc.lock").read_text())
     assert lock["stages"]["ingest@scenes"]["outs"][0]["path"] == "data/ingested/scenes"
-    assert not workspace.up_to_date(ready.path)  # the later stages have not run
+    assert not repro.up_to_date(ready.path)  # the later stages have not run
 
 
 def test_the_error_of_a_stage_keeps_its_class_and_words(tmp_path: Path) -> None:
@@ -121,4 +121,4 @@ def test_the_error_of_a_stage_keeps_its_class_and_words(tmp_path: Path) -> None:
 def test_an_unknown_stage_is_an_error_that_names_it(tmp_path: Path) -> None:
     ready = workspace.prepare(tmp_path / "home")
     with pytest.raises(PrivsegError, match="no_such_stage"):
-        workspace.reproduce(ready.path, "no_such_stage", emit=lambda line: None)
+        repro.reproduce(ready.path, "no_such_stage", emit=lambda line: None)

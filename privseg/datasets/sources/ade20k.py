@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from privseg.datasets.sources.base import Entry, LabelMap, Pool, Sample, list_images, to_samples
 from privseg.errors import DataError
+from privseg.params import SourceParams
 
 __all__ = ["Ade20kSource"]
 
@@ -22,7 +23,7 @@ class Ade20kSource:
 
     name: str
     root: Path
-    limit: int | None = None
+    params: SourceParams
 
     def samples(self) -> Iterator[Sample]:
         """Samples sorted by name; one whose mask is missing raises DataError when it is loaded."""
@@ -32,5 +33,10 @@ class Ade20kSource:
             if images.is_dir():
                 if not masks.is_dir():
                     raise DataError(masks, f"is missing; expected {_EXPECTED}", "unpack the annotations there")
-                entries += [Entry(path.stem, pool, path, masks / f"{path.stem}.png") for path in list_images(images)]
-        return to_samples(entries, LABELS, limit=self.limit, folder=self.root, expected=_EXPECTED)
+                for image in list_images(images):
+                    stem = PurePath(image).stem
+                    entries.append(Entry(stem, pool, f"{images}/{image}", f"{masks}/{stem}.png"))
+        return to_samples(entries, LABELS, limit=self.params.limit, folder=self.root, expected=_EXPECTED)
+
+
+READER = Ade20kSource  # what `registry` opens for this kind

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
-from privseg.datasets.sources.base import Entry, LabelMap, Pool, Sample, list_images, to_samples
+from privseg.datasets.sources.base import Entry, LabelMap, Pool, Sample, list_files, list_images, to_samples
 from privseg.errors import DataError
+from privseg.params import SourceParams
 
 __all__ = ["CocoStuffSource"]
 
@@ -21,11 +22,14 @@ _EXPECTED = (
 
 @dataclass(frozen=True)
 class CocoStuffSource:
-    """``train2017`` feeds the training pool, ``val2017`` the test pool; one of them may be absent."""
+    """``train2017`` feeds the training pool, ``val2017`` the test pool; one of them may be absent.
+
+    A mask by training ids goes before a raw map, and ``annotations`` before ``stuffthingmaps``.
+    """
 
     name: str
     root: Path
-    limit: int | None = None
+    params: SourceParams
 
     def samples(self) -> Iterator[Sample]:
         """Samples sorted by name; one whose mask is missing raises DataError when it is loaded."""
@@ -33,27 +37,22 @@ class CocoStuffSource:
         for folder, pool in _FOLDERS:
             images = self.root / "images" / folder
             if images.is_dir():
-                masks = self._masks(folder)
-                entries += [
-                    Entry(image.stem, pool, image, _mask_of(image.stem, masks)) for image in list_images(images)
-                ]
-        return to_samples(entries, LABELS, limit=self.limit, folder=self.root, expected=_EXPECTED)
+                entries += self._entries(images, pool)
+        return to_samples(entries, LABELS, limit=self.params.limit, folder=self.root, expected=_EXPECTED)
 
-    def _masks(self, folder: str) -> dict[str, Path]:
-        candidates = [self.root / parent / folder for parent in ("annotations", "stuffthingmaps")]
-        masks = {path.name: path for parent in candidates if parent.is_dir() for path in parent.glob("*.png")}
-        if not masks:
-            raise DataError(
-                self.root / "stuffthingmaps" / folder,
-                f"holds no mask for images/{folder}; expected {_EXPECTED}",
-                "unpack stuffthingmaps_trainval2017.zip there",
-            )
-        return masks
+    def _entries(self, images: Path, pool: Pool) -> Iterator[Entry]:
+        parents = [self.root / name / images.name for name in ("annotations", "stuffthingmaps")]
+        masks = {parent: set(list_files(parent, (".png",))) for parent in parents if parent.is_dir()}
+        if not any(masks.values()):
+            fault = f"holds no mask for images/{images.name}; expected {_EXPECTED}"
+            raise DataError(parents[1], fault, "unpack stuffthingmaps_trainval2017.zip there")
+        missing = next(parent for parent, names in masks.items() if names)  # where one that is nowhere is looked for
+        for image in list_images(images):
+            stem = PurePath(image).stem
+            candidates = ((parent, f"{stem}{kind}.png") for kind in ("_labelTrainIds", "") for parent in masks)
+            found = next(((parent, name) for parent, name in candidates if name in masks[parent]), None)
+            folder, name = found or (missing, f"{stem}.png")
+            yield Entry(stem, pool, f"{images}/{image}", f"{folder}/{name}")
 
 
-def _mask_of(stem: str, masks: dict[str, Path]) -> Path:
-    """The mask by training ids if there is one, else the raw map; a name that fits where neither exists."""
-    for name in (f"{stem}_labelTrainIds.png", f"{stem}.png"):
-        if name in masks:
-            return masks[name]
-    return next(iter(masks.values())).with_name(f"{stem}.png")
+READER = CocoStuffSource  # what `registry` opens for this kind

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from privseg.datasets.sources.base import Entry, LabelMap, Sample, list_images, to_samples
 from privseg.errors import DataError, UsageError
 from privseg.params import SourceParams
 
 __all__ = ["PairsSource"]
+
+_MAX_LABEL = 65535  # of a 16-bit mask
 
 
 @dataclass(frozen=True)
@@ -25,10 +27,13 @@ class PairsSource:
         """Samples sorted by name; one whose mask is missing raises DataError when it is loaded."""
         if not self.params.partitions:
             raise UsageError(f"source {self.name}", "has no partitions", f"list them under sources.{self.name}")
-        ignore = frozenset(self.params.ignore)
-        human = frozenset(range(1, 256)) if self.params.human == "positive" else frozenset(self.params.human)
-        if not all(0 <= value <= 255 for value in human | ignore):
-            raise UsageError(f"source {self.name}", "has label values outside 0..255", "correct human and ignore")
+        given = self.params.human
+        labels = LabelMap("positive" if given == "positive" else frozenset(given), frozenset(self.params.ignore))
+        named = [] if given == "positive" else given
+        if not all(0 <= value <= _MAX_LABEL for value in [*named, *self.params.ignore]):
+            raise UsageError(
+                f"source {self.name}", f"has label values outside 0..{_MAX_LABEL}", "correct human and ignore"
+            )
         entries: list[Entry] = []
         for part in self.params.partitions:
             images, masks = self.root / part.images, self.root / part.masks
@@ -38,9 +43,10 @@ class PairsSource:
             found = list_images(images)
             if not found:
                 raise DataError(images, "holds no sample; expected images *.jpg or *.png", "correct the path")
-            entries += [
-                Entry(path.stem, part.pool, path, masks / f"{path.stem}{part.mask_suffix}.png") for path in found
-            ]
-        return to_samples(
-            entries, LabelMap(human, ignore), limit=self.params.limit, folder=self.root, expected="image files"
-        )
+            for image in found:
+                stem = PurePath(image).stem
+                entries.append(Entry(stem, part.pool, f"{images}/{image}", f"{masks}/{stem}{part.mask_suffix}.png"))
+        return to_samples(entries, labels, limit=self.params.limit, folder=self.root, expected="image files")
+
+
+READER = PairsSource  # what `registry` opens for this kind

@@ -1,25 +1,40 @@
-"""From a source's ``kind`` in ``params.yaml`` to its reader."""
+"""From a source's ``kind`` in ``params.yaml`` to its reader: a kind is the name of a module in this folder.
+
+A module says with ``READER`` or ``RENDERER`` how its source is made. It is imported when its kind is opened, so that
+what only one of them needs (a renderer, a JSON parser) is loaded for it alone.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
+import pkgutil
 from pathlib import Path
+from typing import cast
 
-from privseg.datasets.sources.ade20k import Ade20kSource
+import privseg.datasets.sources as package
 from privseg.datasets.sources.base import Source
-from privseg.datasets.sources.cocostuff164k import CocoStuffSource
-from privseg.datasets.sources.pairs import PairsSource
-from privseg.datasets.sources.voc import VocSource
-from privseg.errors import DataError
+from privseg.errors import DataError, UsageError
 from privseg.params import SourceParams
 
-__all__ = ["open_source"]
+__all__ = ["KINDS", "check_kind", "open_source"]
 
-_NATIVE: dict[str, Callable[[str, Path, int | None], Source]] = {
-    "voc": VocSource,
-    "cocostuff164k": CocoStuffSource,
-    "ade20k": Ade20kSource,
-}
+_OTHERS = {"base", "registry"}
+KINDS = frozenset(
+    module.name
+    for module in pkgutil.iter_modules(package.__path__)
+    if module.name not in _OTHERS and not module.name.startswith("_")
+)
+
+
+def check_kind(name: str, params: SourceParams) -> None:
+    """Refuse a source of a kind that does not exist.
+
+    Raises:
+        UsageError: It names the source, the kind, and the kinds there are.
+    """
+    if params.kind not in KINDS:
+        known = ", ".join(sorted(KINDS))
+        raise UsageError(f"source {name}", f"is of the unknown kind {params.kind}", f"use one of {known}")
 
 
 def open_source(name: str, params: SourceParams, *, raw_root: Path, size: int, seed: int) -> Source:
@@ -33,15 +48,14 @@ def open_source(name: str, params: SourceParams, *, raw_root: Path, size: int, s
         seed: Seed of rendered scenes.
 
     Raises:
+        UsageError: There is no such kind.
         DataError: The source's folder does not exist.
     """
-    if params.kind == "synthetic":
-        from privseg.datasets.sources.synthetic import SyntheticSource  # the renderer is needed by this kind alone
-
-        return SyntheticSource(name, params, size=size, seed=seed)
+    check_kind(name, params)
+    module = importlib.import_module(f"{package.__name__}.{params.kind}")
+    if hasattr(module, "RENDERER"):  # of scenes: no folder, but a size and a seed
+        return cast("Source", module.RENDERER(name, params, size=size, seed=seed))
     root = raw_root / params.path
     if not root.is_dir():
         raise DataError(root, f"is no folder, but source {name} ({params.kind}) points there", "correct its path")
-    if params.kind == "pairs":
-        return PairsSource(name, root, params)
-    return _NATIVE[params.kind](name, root, params.limit)
+    return cast("Source", module.READER(name, root, params))

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from privseg.datasets.sources._synthetic_scene import SceneLayers, render_layers, render_scene
 from privseg.datasets.sources._synthetic_video import iter_video, write_video
-from privseg.datasets.sources.base import Pool, Sample, evenly_spaced
+from privseg.datasets.sources.base import Image, Mask, Pool, Sample, evenly_spaced
 from privseg.params import SourceParams
 
 __all__ = ["SceneLayers", "SyntheticSource", "iter_video", "render_layers", "render_scene", "write_video"]
@@ -51,4 +51,11 @@ class SyntheticSource:
         share = int.from_bytes(digest[8:12], "big") / 2**32
         pool: Pool = "test" if share < self.params.test_share else "train"
         load = functools.partial(render_scene, int.from_bytes(digest[:8], "big"), height=self.size, width=self.size)
-        return Sample(f"scene_{index:05d}", pool, f"scene {index}", load)
+        return Sample(f"scene_{index:05d}", pool, f"scene {index}", load, functools.partial(_mask_of, load))
+
+
+def _mask_of(load: Callable[[], tuple[Image, Mask]]) -> Mask:
+    return load()[1]
+
+
+RENDERER = SyntheticSource  # what `registry` opens for this kind

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from privseg.datasets.sources.base import Entry, LabelMap, Pool, Sample, to_samples
 from privseg.errors import DataError
+from privseg.params import SourceParams
 
 __all__ = ["VocSource"]
 
@@ -25,7 +26,7 @@ class VocSource:
 
     name: str
     root: Path
-    limit: int | None = None
+    params: SourceParams
 
     def samples(self) -> Iterator[Sample]:
         """Samples sorted by name; one whose files are missing raises DataError when it is loaded."""
@@ -33,22 +34,25 @@ class VocSource:
             if not (self.root / folder).is_dir():
                 raise DataError(self.root, f"has no {folder}; expected {_EXPECTED}", "correct the source's path")
         entries = [
-            Entry(
-                name,
-                pool,
-                self.root / "JPEGImages" / f"{name}.jpg",
-                self.root / "SegmentationClass" / f"{name}.png",
-            )
-            for stem, pool in _LISTS
-            for name in self._listed(stem)
+            Entry(name, pool, f"{self.root}/JPEGImages/{name}.jpg", f"{self.root}/SegmentationClass/{name}.png")
+            for name, pool in self._listed().items()
         ]
-        return to_samples(entries, LABELS, limit=self.limit, folder=self.root, expected=_EXPECTED)
+        return to_samples(entries, LABELS, limit=self.params.limit, folder=self.root, expected=_EXPECTED)
 
-    def _listed(self, stem: str) -> list[str]:
-        path = self.root / "ImageSets" / "Segmentation" / f"{stem}.txt"
-        if not path.is_file():
-            return []
-        try:
-            return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(path, f"cannot be read as a list of names ({error})", "restore the list") from None
+    def _listed(self) -> dict[str, Pool]:
+        listed: dict[str, Pool] = {}
+        for stem, pool in _LISTS:
+            path = self.root / "ImageSets" / "Segmentation" / f"{stem}.txt"
+            try:
+                lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+            except (OSError, UnicodeDecodeError) as error:
+                raise DataError(path, f"cannot be read as a list of names ({error})", "restore the list") from None
+            for name in filter(None, map(str.strip, lines)):
+                if name in listed:
+                    fault = f"names {name} twice" if listed[name] == pool else f"names {name}, as train.txt does"
+                    raise DataError(path, fault, "list every sample once")
+                listed[name] = pool
+        return listed
+
+
+READER = VocSource  # what `registry` opens for this kind
