@@ -60,7 +60,7 @@ class IngestParams(_Section):
     """How the work on a source is divided; results do not depend on it."""
 
     shard_size: int = Field(
-        500, ge=1, le=100_000, description="samples a shard: what is resumed after a crash, and spread over workers"
+        500, ge=1, le=100_000, description="samples a shard, fewer in a small source: what a crash costs"
     )
     workers: int = Field(8, ge=1, le=1000, description="Airflow tasks that a source of several shards is spread over")
     processes: int = Field(0, ge=0, le=256, description="worker processes; 0: one a processor, at most 8")

@@ -131,10 +131,9 @@ def _row_checks(params: Params) -> list[Check]:
     ignored = params.cleanse.max_ignore_ratio
     unlabelled = f"at most {ignored:.0%} of a kept picture is unlabelled"
     shown = "a sample shows people exactly if human_ratio and components are above 0"
-    unit = {"least": 0.0, "most": 1.0}
     return [
         *(
-            _within(name, "people", f"{name} is between 0 and 1", "manifest", _AGAIN, **unit)
+            _within(name, "people", f"{name} is between 0 and 1", "manifest", _AGAIN, least=0.0, most=1.0)
             for name in ("human_ratio", "tallest_ratio", "surveillance_score")
         ),
         _within("ignore_ratio", "people", unlabelled, "kept", _CLEANSE, least=0.0, most=ignored),

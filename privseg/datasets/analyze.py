@@ -7,12 +7,12 @@ from typing import Any
 
 import pandas as pd
 
-from privseg.datasets._report_study import gather
 from privseg.datasets.manifest import dataset_version, merge_manifests
-from privseg.datasets.report_page import write_report
+from privseg.datasets.reports.page import write_report
+from privseg.datasets.reports.study import gather
+from privseg.datasets.reports.tables import SPLITS, mean_share, readable, score_bins
 from privseg.datasets.score import surveillance_score
 from privseg.datasets.suspects import suspects
-from privseg.datasets.tables import SPLITS, mean_share, readable, score_bins
 from privseg.params import Params
 
 __all__ = ["SPLITS", "analyze", "summarize", "write_analysis"]

@@ -10,12 +10,12 @@ from typing import Any
 
 import pandas as pd
 
-from privseg.datasets._cleansing_page import render_page
-from privseg.datasets._cleansing_sheets import choose_sheets
-from privseg.datasets._report_rules import rules, suspicions
-from privseg.datasets.contact_sheet import contact_sheet
 from privseg.datasets.manifest import write_atomic
 from privseg.datasets.near_duplicates import near_duplicates, preferred_order
+from privseg.datasets.reports.cleansing_page import render_page
+from privseg.datasets.reports.cleansing_sheets import choose_sheets
+from privseg.datasets.reports.contact_sheet import contact_sheet
+from privseg.datasets.reports.rules import rules, suspicions
 from privseg.errors import DataError
 from privseg.params import CleanseParams, Params
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pandas as pd
 
 from privseg.datasets._parquet import TableFile
-from privseg.datasets._shard_work import IdentifyWork, read_rows
-from privseg.datasets._source_run import check_destination, default_staging, run_source, source_samples
 from privseg.datasets._stage_report import counts_by_pool, write_report
-from privseg.datasets.assembly import assemble
-from privseg.datasets.shards import discard_staging, staging_in_use
+from privseg.datasets.sharding.assembly import assemble
+from privseg.datasets.sharding.shards import discard_staging, staging_in_use
+from privseg.datasets.sharding.source_run import check_destination, default_staging, run_source, source_samples
+from privseg.datasets.sharding.work import IdentifyWork, read_rows
 from privseg.params import Params
 
 __all__ = ["IDENTIFIED_COLUMNS", "identified_frame", "identify", "read_identified"]

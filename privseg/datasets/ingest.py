@@ -1,7 +1,7 @@
 """Ingest one source: every chosen pair becomes a JPEG, a binary PNG mask and a manifest row.
 
-The work is done in shards (`privseg.datasets.shards`), which are then put together (`privseg.datasets.assembly`): a
-run that was killed goes on where it stopped, and until the very end an earlier ingest is left as it was.
+The work is done in shards, which are then put together (`privseg.datasets.sharding`): a run that was killed goes on
+where it stopped, and until the very end an earlier ingest is left as it was.
 """
 
 from __future__ import annotations
@@ -12,14 +12,20 @@ from pathlib import Path
 import pandas as pd
 
 from privseg.datasets._parquet import TableFile
-from privseg.datasets._shard_work import IngestWork, read_rows
-from privseg.datasets._source_run import check_destination, default_staging, run_source, shards_of, source_samples
 from privseg.datasets._stage_report import counts_by_pool, write_report
-from privseg.datasets.assembly import assemble
 from privseg.datasets.fit import Fitted, fit, label_ratios
 from privseg.datasets.isolate import read_chosen
 from privseg.datasets.manifest import empty_row, manifest_frame, read_manifest, write_manifest
-from privseg.datasets.shards import discard_staging, staging_in_use
+from privseg.datasets.sharding.assembly import assemble
+from privseg.datasets.sharding.shards import discard_staging, staging_in_use
+from privseg.datasets.sharding.source_run import (
+    check_destination,
+    default_staging,
+    run_source,
+    shards_of,
+    source_samples,
+)
+from privseg.datasets.sharding.work import IngestWork, read_rows
 from privseg.datasets.sources.base import Sample
 from privseg.errors import DataError
 from privseg.params import Params

@@ -9,7 +9,7 @@ import pandas as pd
 
 from privseg.datasets._parquet import TableFile
 from privseg.datasets._stage_report import write_report
-from privseg.datasets.assembly import replace_folder, restore
+from privseg.datasets.sharding.assembly import replace_folder, restore
 from privseg.datasets.split import hash_share
 from privseg.errors import StorageError
 

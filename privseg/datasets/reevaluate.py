@@ -7,12 +7,12 @@ from typing import Any
 
 import pandas as pd
 
-from privseg.datasets._report_readme import render_readme
-from privseg.datasets._report_study import REPORT_COLUMNS, Study, gather
 from privseg.datasets.analyze import summarize
 from privseg.datasets.manifest import read_manifest, write_atomic
-from privseg.datasets.report_page import write_report
-from privseg.datasets.tables import mean_share
+from privseg.datasets.reports.page import write_report
+from privseg.datasets.reports.readme import render_readme
+from privseg.datasets.reports.study import REPORT_COLUMNS, Study, gather
+from privseg.datasets.reports.tables import mean_share
 from privseg.errors import DataError
 from privseg.params import Params
 

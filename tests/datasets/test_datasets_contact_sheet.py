@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from privseg.datasets.contact_sheet import COLUMNS, TILES, Tile, contact_sheet, overlay
+from privseg.datasets.reports.contact_sheet import COLUMNS, TILES, Tile, contact_sheet, overlay
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from privseg.datasets._report_bins import Distributions, count
-from privseg.datasets._report_png import colour_cells, heat_map_png
 from privseg.datasets.manifest import empty_row, manifest_frame
-from privseg.datasets.plots import heat_map_svg, heat_peak, histogram_csv, histogram_svg, nice_step, write_plots
+from privseg.datasets.reports.bins import Distributions, count
+from privseg.datasets.reports.plots import heat_map_svg, heat_peak, histogram_csv, histogram_svg, nice_step, write_plots
+from privseg.datasets.reports.png import colour_cells, heat_map_png
 
 WIDTH, HEIGHT = 200, 100  # pixels of the content
 

@@ -73,6 +73,7 @@ def made(
     sources = {"street": {**pairs_source, "path": "street", "terms": "CC BY 4.0"}, "hall": {**hall, "path": "hall"}}
     # Random blocks all look portrait-like or alike to some rule: only the human share decides here.
     lenient = {"min_surveillance_score": 0.0, "max_component_ratio": 1.0, "max_borders_touched": 4}
+    lenient |= {"min_component_height": 4}
     rules = {**lenient, "near_duplicate_bits": 0, "max_human_ratio": 0.0665}
     params = make_params(root / "raw", sources, image={"size": 64}, cleanse=rules, split={"validation_share": 0.3})
     for name in params.sources:

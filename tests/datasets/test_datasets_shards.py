@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from privseg.datasets.shards import Batch, discard_staging, run_shards, staging_in_use
+from privseg.datasets.sharding.shards import Batch, discard_staging, run_shards, staging_in_use
 from privseg.datasets.sources.base import Sample
 from privseg.errors import DataError, StorageError, UsageError
 

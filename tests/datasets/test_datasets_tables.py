@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from privseg.datasets import tables
-from privseg.datasets._report_rules import rules, suspicions
 from privseg.datasets.cleanse import COPIES, RULES
 from privseg.datasets.manifest import empty_row, manifest_frame
+from privseg.datasets.reports import tables
+from privseg.datasets.reports.rules import rules, suspicions
+from privseg.datasets.reports.tables import Table, write_tables
 from privseg.datasets.suspects import SUSPICIONS
-from privseg.datasets.tables import Table, write_tables
 from privseg.params import Params, load_params
 
 SOURCES = ["voc", "cocostuff164k", "ade20k"]

@@ -67,7 +67,7 @@ def test_it_is_weekly_and_the_gate_stands_between_the_data_and_training(parsed: 
     assert "train" in edges["record_dataset"]
     assert edges["publish"] == []
     assert "publish" in edges["export"]
-    assert parsed["mapped"] == ["evaluate", "ingest", "train"]
+    assert parsed["mapped"] == ["evaluate", "identify", "ingest", "ingest_shard", "train"]
     assert parsed["max_active_runs"] == 1
     assert "0 3 * * 1" in str(parsed["schedule"])
     assert "privseg_raw_data" in str(parsed["schedule"])
@@ -86,11 +86,20 @@ def test_bad_data_stops_the_run_before_training_and_names_the_file(airflow_home:
     run = run_dag(
         airflow_home,
         DAG,
-        conf={"overrides": {"sources": sources, "image.size": "96", "cleanse.min_original_side": "32"}},
+        conf={
+            "overrides": {
+                "sources": sources,
+                "image.size": "96",
+                "cleanse.min_original_side": "32",
+                "ingest": "{shard_size: 4, workers: 2}",  # large enough to be spread over two workers
+            }
+        },
         data=data,
     )
 
     assert run.state == "failed"
+    assert [state for name, state in run.tasks.items() if name.startswith("ingest_shard")] == ["success"] * 2
+    assert "all from an earlier run" in run.log  # the stage found its shards done
     assert run.tasks["validate"] == "failed"
     assert run.tasks["record_dataset"] == "upstream_failed"
     assert not any(state == "success" for name, state in run.tasks.items() if name.startswith(("train", "publish")))

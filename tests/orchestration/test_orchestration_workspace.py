@@ -60,7 +60,6 @@ def test_data_folder_replaces_generated_scenes_and_is_only_linked(tmp_path: Path
         ({"trian.smoke.seconds": "5"}, "trian"),
         ({"train.smoke.seconds": "-1"}, "train.smoke.seconds"),
         ({"profile.deeper": "1"}, "profile.deeper"),
-        ({"sources.scenes.kind": "imagenet"}, "sources.scenes.kind"),
         ({"sources.other.count": "8"}, "sources.other.kind"),
         ({"sources": "3"}, "sources"),
     ],
@@ -91,16 +90,21 @@ def test_an_unknown_candidate_is_refused_before_anything_is_ingested(tmp_path: P
         pipeline.prepare(str(tmp_path / "home"), None, {"candidates": "[bisenetv2, stcd1]"})
 
 
+def test_an_unknown_kind_of_source_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="source scenes: is of the unknown kind imagenet"):
+        pipeline.prepare(str(tmp_path / "home"), None, {"sources.scenes.kind": "imagenet"})
+
+
 def test_a_stage_runs_once_and_not_again(tmp_path: Path, tiny_overrides: dict[str, str]) -> None:
     ready = workspace.prepare(tmp_path / "home", overrides=tiny_overrides | {"sources.scenes.count": "6"})
     lines: list[str] = []
 
-    assert repro.reproduce(ready.path, "ingest@scenes", emit=lines.append)
-    assert not repro.reproduce(ready.path, "ingest@scenes", emit=lines.append)
+    assert repro.reproduce(ready.path, "identify@scenes", emit=lines.append)
+    assert not repro.reproduce(ready.path, "identify@scenes", emit=lines.append)
 
-    assert (ready.path / "data/ingested/scenes/manifest.parquet").is_file()
+    assert (ready.path / "data/identified/scenes/identified.parquet").is_file()
     lock = yaml.safe_load((ready.path / "dvc.lock").read_text())
-    assert lock["stages"]["ingest@scenes"]["outs"][0]["path"] == "data/ingested/scenes"
+    assert lock["stages"]["identify@scenes"]["outs"][0]["path"] == "data/identified/scenes"
     assert not repro.up_to_date(ready.path)  # the later stages have not run
 
 
@@ -112,7 +116,7 @@ def test_the_error_of_a_stage_keeps_its_class_and_words(tmp_path: Path) -> None:
     )
 
     with pytest.raises(DataError) as caught:
-        pipeline.reproduce(str(ready.path), "ingest@voc")
+        pipeline.reproduce(str(ready.path), "identify@voc")
 
     assert "VOC" in str(caught.value) or "voc" in str(caught.value)
     assert caught.value.exit_code == 3

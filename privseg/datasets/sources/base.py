@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -124,7 +125,8 @@ class LabelMap:
         table[self._within(self.known, table) if self.known else slice(256)] = BACKGROUND
         table[slice(1, None) if self.human == "positive" else self._within(self.human, table)] = HUMAN
         table[self._within(self.ignore, table)] = IGNORE
-        mask: Mask = table[labels]
+        # OpenCV's table look-up takes a quarter of numpy's time, but 8-bit labels only.
+        mask: Mask = np.asarray(cv2.LUT(labels, table)) if labels.dtype == np.uint8 else table[labels]
         strangers = mask == _STRANGER
         if strangers.any():
             defined = "this dataset defines no such label" if self.known else "above 255 only those of human and ignore"

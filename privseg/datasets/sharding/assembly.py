@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from privseg.datasets._shard_build import wait_for_lock
+from privseg.datasets.sharding.build import wait_for_lock
 from privseg.errors import StorageError
 
 __all__ = ["assemble", "replace_folder"]

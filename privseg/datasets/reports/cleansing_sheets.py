@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from privseg.datasets.contact_sheet import TILES, Tile
 from privseg.datasets.near_duplicates import hamming
+from privseg.datasets.reports.contact_sheet import TILES, Tile
 from privseg.datasets.sources.base import evenly_spaced
 
 __all__ = ["Sheet", "choose_sheets"]

@@ -21,8 +21,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from privseg.datasets._shard_build import Batch, Shard, Work
-from privseg.datasets._shard_workers import build_all
+from privseg.datasets.sharding.build import Batch, Shard, Work
+from privseg.datasets.sharding.workers import build_all
 from privseg.datasets.sources.base import Sample
 from privseg.errors import StorageError, UsageError
 
@@ -31,7 +31,7 @@ __all__ = ["Batch", "Work", "code_version", "discard_staging", "run_shards", "st
 _PROGRESS_SECONDS = 2.0
 _POOL_PAYS_FROM = 32  # samples; below, starting processes takes longer than the work
 _IN_USE = ".in_use"
-_CODE = ("_shard_build.py", "_shard_work.py", "features.py", "fit.py")
+_CODE = ("sharding/build.py", "sharding/work.py", "features.py", "fit.py")
 
 
 def run_shards(
@@ -113,7 +113,7 @@ def _plan(samples: Sequence[Sample], staging: Path, key: str, shard_size: int) -
 @functools.cache
 def code_version() -> str:
     """Hash of the code that turns raw data into shards, to be part of a key: other code, other shards."""
-    folder, digest = Path(__file__).parent, hashlib.sha256()
+    folder, digest = Path(__file__).parents[1], hashlib.sha256()
     for file in [*(folder / name for name in _CODE), *sorted(folder.glob("sources/*.py"))]:
         digest.update(file.read_bytes())
     return digest.hexdigest()

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
-from privseg.datasets._shard_build import Batch
 from privseg.datasets.features import components, features, people_rows
 from privseg.datasets.fit import Resize, fit, label_ratios
+from privseg.datasets.sharding.build import Batch
 from privseg.datasets.sources.base import HUMAN, Image, Mask, Sample, file_stem
 from privseg.errors import DataError
 

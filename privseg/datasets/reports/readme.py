@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from privseg.datasets._report_study import Study
-from privseg.datasets.report_page import WORDS, cell_text
-from privseg.datasets.tables import SPLITS, Table, mean_share
+from privseg.datasets.reports.page import WORDS, cell_text
+from privseg.datasets.reports.study import Study
+from privseg.datasets.reports.tables import SPLITS, Table, mean_share
 from privseg.params import SourceParams
 
 __all__ = ["render_readme"]

@@ -10,12 +10,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from privseg.datasets import tables
-from privseg.datasets._report_bins import Distributions, count
-from privseg.datasets._report_rules import rules, suspicions
 from privseg.datasets.identify import read_identified
 from privseg.datasets.ingest import read_people
-from privseg.datasets.tables import Table
+from privseg.datasets.reports import tables
+from privseg.datasets.reports.bins import Distributions, count
+from privseg.datasets.reports.rules import rules, suspicions
+from privseg.datasets.reports.tables import Table
 from privseg.errors import DataError
 from privseg.params import Params
 

@@ -13,7 +13,7 @@ import imagehash
 import numpy as np
 import PIL
 
-from privseg.datasets.shards import Work, code_version, run_shards
+from privseg.datasets.sharding.shards import Work, code_version, run_shards
 from privseg.datasets.sources.base import Sample
 from privseg.datasets.sources.registry import open_source
 from privseg.errors import UsageError

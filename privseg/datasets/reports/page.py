@@ -8,10 +8,10 @@ from string import Template
 
 import pandas as pd
 
-from privseg.datasets._report_study import Study
 from privseg.datasets.manifest import write_atomic
-from privseg.datasets.plots import heat_map_svg, heat_peak, histogram_svg, write_plots
-from privseg.datasets.tables import SPLITS, Table, mean_share, write_tables
+from privseg.datasets.reports.plots import heat_map_svg, heat_peak, histogram_svg, write_plots
+from privseg.datasets.reports.study import Study
+from privseg.datasets.reports.tables import SPLITS, Table, mean_share, write_tables
 
 __all__ = ["WORDS", "cell_text", "render_dataset_page", "write_report"]
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from privseg.datasets._report_bins import Counts, HeatMap
+from privseg.datasets.reports.bins import Counts, HeatMap
 
 __all__ = ["colour_bar", "colour_cells", "encode_png", "heat_map_png", "peak_share"]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from privseg.datasets._cleansing_sheets import Sheet
+from privseg.datasets.reports.cleansing_sheets import Sheet
 
 __all__ = ["render_page"]
 

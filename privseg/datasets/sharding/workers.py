@@ -15,7 +15,7 @@ from typing import Any
 
 import cv2
 
-from privseg.datasets._shard_build import Shard, Work, build
+from privseg.datasets.sharding.build import Shard, Work, build
 from privseg.errors import DataError, PrivsegError, UsageError
 
 __all__ = ["build_all"]
