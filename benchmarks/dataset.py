@@ -58,7 +58,7 @@ def parameters() -> Params:
 
 def make_rows(folder: Path, source: str, first: int, count: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Write pictures and masks of one source; every fourth shows nobody, every fiftieth is a near duplicate."""
-    rng = np.random.default_rng(first)
+    rng = np.random.default_rng([list(SOURCES).index(source), first])
     rows, people = [], []
     hashes = rng.integers(0, 2**63, count, dtype=np.uint64)
     hashes[49::50] = hashes[48:-1:50][: len(hashes[49::50])] ^ np.uint64(1)
@@ -84,14 +84,13 @@ def make_rows(folder: Path, source: str, first: int, count: int) -> tuple[list[d
             empty_row(
                 sample_id=f"{source}/{name}",
                 source=source,
-                pool="test" if index % 12 == 0 else "train",
+                pool="test" if index % 12 < 2 else "train",
                 image_path=image_path,
                 mask_path=mask_path,
                 original_height=480,
                 original_width=640,
-                phash=f"{int(hashes[index]):016x}",
                 sha256=hashlib.sha256(image_bytes + mask_bytes).hexdigest(),
-                **features(fitted),
+                **features(fitted) | {"phash": f"{int(hashes[index]):016x}"},
             )
         )
         people.extend(people_rows(f"{source}/{name}", fitted))
@@ -172,11 +171,10 @@ def main() -> None:
     path = RESULTS / "dataset.json"
     results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     try:
-        if arguments.only != "ingest":
-            results["manifest"] = measure_manifest(scratch)
-            shutil.rmtree(scratch / "manifest")
         if arguments.only != "manifest":
             results["ingest"] = dataset_ingest.measure(arguments.images, scratch)
+        if arguments.only != "ingest":
+            results["manifest"] = measure_manifest(scratch)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     RESULTS.mkdir(exist_ok=True)

@@ -111,7 +111,7 @@ class GateParams(_Section):
     max_mean_human_ratio: Ratio = Field(0.5, description="same, from above")
     max_removed_share: Ratio = Field(0.5, description="share of ingested images that cleansing may remove")
     max_unreadable: int = Field(0, ge=0, description="images or masks that could not be read or do not fit")
-    min_source_images: int = Field(1, ge=0, description="kept images of every source")
+    min_source_images: int = Field(1, ge=0, description="images every source gives: kept, or copies of kept ones")
     max_suspect_share: Ratio = Field(0.2, description="kept images whose label is suspicious; above: a warning")
     psi_warning: float = Field(0.1, ge=0.0, description="population stability index against the previous version")
     psi_limit: float = Field(0.25, ge=0.0, description="same; above it the gate closes. Raise it for a meant change")

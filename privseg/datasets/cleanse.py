@@ -118,6 +118,9 @@ def cleanse(params: Params, df: pd.DataFrame) -> pd.DataFrame:
         hit = original.index[original != ""]
         result.loc[hit, ["status", "reason"]] = ["removed", copies.__name__]
         result.loc[hit, "duplicate_of"] = original[hit]
+    # The original of a byte for byte copy may itself have become the near duplicate of a third picture.
+    further = result.loc[result["duplicate_of"] != ""].set_index("sample_id")["duplicate_of"]
+    result["duplicate_of"] = result["duplicate_of"].map(lambda name: further.get(name, name))
     return result
 
 

@@ -15,10 +15,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from privseg.datasets._validation_checks import Check, build_checks
-from privseg.datasets._validation_page import render_page
-from privseg.datasets._validation_tables import Tables, build_tables
 from privseg.datasets.drift import BINS, read_baseline
+from privseg.datasets.gate.checks import Check, build_checks
+from privseg.datasets.gate.page import render_page
+from privseg.datasets.gate.tables import Tables, build_tables
 from privseg.datasets.manifest import dataset_version, read_manifest, write_atomic
 from privseg.errors import GateFailedError, StorageError
 from privseg.params import Params

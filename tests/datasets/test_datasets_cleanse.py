@@ -121,6 +121,16 @@ def test_of_equal_files_the_test_copy_stays_else_the_first_by_name() -> None:
     assert list(df["duplicate_of"]) == ["a/2", "a/2", "", "", "b/1"]
 
 
+def test_a_copy_of_a_near_duplicate_names_the_picture_that_is_kept() -> None:
+    df = cleansed(
+        row("a/1", sha256="same", phash="0000000000000000"),
+        row("a/2", sha256="same", phash="0000000000000000"),
+        row("b/1", phash="0000000000000001", pool="test"),
+    )
+    assert list(df["reason"]) == ["near_duplicate", "duplicate", ""]
+    assert list(df["duplicate_of"]) == ["b/1", "b/1", ""]
+
+
 def test_of_pictures_that_look_alike_one_stays() -> None:
     df = cleansed(
         row("a/1", phash="00000000000000ff"),

@@ -15,10 +15,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from privseg.datasets._validation_checks import REASONS
 from privseg.datasets.cleanse import COPIES, RULES
 from privseg.datasets.features import features
 from privseg.datasets.fit import fit
+from privseg.datasets.gate.checks import REASONS
 from privseg.datasets.manifest import empty_row, manifest_fingerprint, manifest_frame, read_manifest, write_manifest
 from privseg.datasets.validate import Outcome, ValidationReport, validate
 from privseg.errors import DataError, GateFailedError, StorageError
@@ -444,6 +444,17 @@ def test_a_source_that_gave_nothing_is_named(params: Any, root: Path) -> None:
     found = failed(check(more, root))
     assert set(found) == {"source_images"}
     assert found["source_images"].named == ["other (source other: 0 of 0 images are kept)"]
+
+
+def test_a_source_whose_pictures_are_kept_as_those_of_another_gives_them(params: Any, root: Path) -> None:
+    df = read_manifest(root / "manifest.parquet")
+    keeper = df.loc[df["status"] == "kept", "sample_id"].iloc[0]
+    copy = df[df["sample_id"] == keeper].assign(
+        sample_id="other/x", source="other", status="removed", reason="duplicate", split="", duplicate_of=keeper
+    )
+    write_manifest(root / "manifest.parquet", pd.concat([df, copy], ignore_index=True))
+    more = params.model_copy(update={"sources": {**params.sources, "other": params.sources["some"]}})
+    assert failed(check(more, root)) == {}
 
 
 def test_a_column_out_of_place_and_a_sample_listed_twice(params: Any, root: Path) -> None:

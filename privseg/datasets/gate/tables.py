@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from privseg.datasets._validation_files import inspect_files
 from privseg.datasets.analyze import SPLITS
 from privseg.datasets.drift import BINS, Baseline, Drift, bins_of, compare, distribution
+from privseg.datasets.gate.files import inspect_files
 from privseg.datasets.near_duplicates import near_duplicates, preferred_order
 from privseg.params import Params
 
@@ -111,11 +111,12 @@ def build_tables(params: Params, df: pd.DataFrame, root: Path, baseline: Baselin
         "suspect_share": kept.loc[kept["suspect"] != "", "sample_id"],
     }
     for measure, one in drift.items():
-        names = _shifted(kept, measure, one)
-        suspects |= {f"drift_{measure}": names, f"drift_{measure}_warning": names}
+        shifted = _shifted(kept, measure, one)
+        suspects |= {f"drift_{measure}": shifted, f"drift_{measure}_warning": shifted}
     # Those that the two checks name: the first of each.
     twins = pd.concat([kept[~kept[column]].head(_EXAMPLES) for column in ("near_alone", "no_near_copy")])
-    copies = {row.sample_id: f"{root / row.image_path}: looks like {row.looks_like}" for row in twins.itertuples()}
+    ids, paths, likes = (twins[column].tolist() for column in ("sample_id", "image_path", "looks_like"))
+    copies = {name: f"{root / path}: looks like {like}" for name, path, like in zip(ids, paths, likes, strict=True)}
     details = dict(zip(unreadable["sample_id"], unreadable["detail"], strict=True))
     return Tables(
         frames={
@@ -129,11 +130,11 @@ def build_tables(params: Params, df: pd.DataFrame, root: Path, baseline: Baselin
             "sources": sources,
             "summary": pd.DataFrame({name: [value] for name, value in counts.items()}),
         },
-        training_pool=counts["train_images"] + counts["validation_images"],
+        training_pool=int(kept["split"].isin(("train", "validation")).sum()),
         baseline="" if baseline is None else baseline.dataset_version,
         drift=drift,
         distribution=spread,
-        suspects={name: list(ids.head(_EXAMPLES)) for name, ids in suspects.items()},
+        suspects={name: list(samples.head(_EXAMPLES)) for name, samples in suspects.items()},
         faults=copies | details | found.faults | _empty_sources(df, sources, params.gate.min_source_images),
         root=root,
         images=df.set_index("sample_id")["image_path"],
@@ -177,14 +178,15 @@ def _judge_splits(kept: pd.DataFrame, bits: int) -> pd.DataFrame:
 
 
 def _sources(params: Params, df: pd.DataFrame, kept: pd.DataFrame) -> pd.DataFrame:
-    """Kept images of every source in the manifest or in the parameters."""
+    """Images that every source in the manifest or in the parameters gives: kept ones, and those kept as a copy."""
     names = sorted({*params.sources, *df["source"].unique()})
-    counts = kept["source"].value_counts().reindex(names, fill_value=0)
+    given = pd.concat([kept["source"], df.loc[df["duplicate_of"] != "", "source"]])
+    counts = given.value_counts().reindex(names, fill_value=0)
     return pd.DataFrame({"source": names, "kept": counts.to_numpy()})
 
 
 def _empty_sources(df: pd.DataFrame, sources: pd.DataFrame, least: int) -> dict[str, str]:
-    """What became of sources that keep fewer images than ``least``."""
+    """What became of sources that give fewer images than ``least``."""
     faults = {}
     for source, kept in sources[sources["kept"] < least].itertuples(index=False, name=None):
         rows = df[df["source"] == source]
@@ -207,7 +209,8 @@ def _shifted(kept: pd.DataFrame, measure: str, drift: Drift) -> pd.Series[str]:
     """The pictures of the bin whose share grew most."""
     shares = [np.asarray(counts) / max(1, sum(counts)) for counts in (drift.previous, drift.current)]
     people = kept[kept["is_human"]]
-    return people.loc[bins_of(people, measure) == int(np.argmax(shares[1] - shares[0])), "sample_id"]
+    grown: pd.Series[str] = people["sample_id"][bins_of(people, measure) == np.argmax(shares[1] - shares[0])]
+    return grown
 
 
 def _summary(df: pd.DataFrame, kept: pd.DataFrame) -> dict[str, int | float]:

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from privseg.datasets._validation_tables import PHASH, Tables
 from privseg.datasets.analyze import SPLITS
 from privseg.datasets.drift import Drift
+from privseg.datasets.gate.tables import PHASH, Tables
 from privseg.datasets.manifest import MANIFEST_COLUMNS
 from privseg.params import Params
 
@@ -174,7 +174,7 @@ def _count_checks(params: Params) -> list[Check]:
     mean = f"where there are people, they cover {low:.1%} to {high:.0%} of the picture on average"
     removed = f"at most {gate.max_removed_share:.0%} of the samples were removed"
     trains, tests = f"at least {gate.min_train_images} to train on", f"at least {gate.min_test_images} to test on"
-    sources = f"every source keeps at least {gate.min_source_images} images"
+    sources = f"every source gives at least {gate.min_source_images} images, if only as copies that another one keeps"
     nobody = f"at most {params.merge.no_human_share:.0%} as many images show nobody as show people, in each pool"
     suspects = f"at most {gate.max_suspect_share:.0%} of the kept labels are suspicious"
     validates = "at least one image to validate on"

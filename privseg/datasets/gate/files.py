@@ -7,7 +7,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -145,7 +145,7 @@ def _choose(names: pd.Series[str], decoded: set[int], count: int) -> list[int]:
     return sorted(int(place) for place in ranked[:count])
 
 
-def _pairs(whole: pd.DataFrame, places: Sequence[int]) -> list[_Pair]:
+def _pairs(whole: pd.DataFrame, places: list[int]) -> list[_Pair]:
     return [_Pair(*values) for values in whole.iloc[places].itertuples(index=False, name=None)]
 
 
