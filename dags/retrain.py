@@ -84,7 +84,7 @@ def retrain() -> None:
     def shards(ready: dict[str, Any]) -> list[dict[str, Any]]:
         return pipeline.shards(ready["path"], ready["sources"])
 
-    # Large sources only: one task a shard, wherever there is a worker. A source of one shard has none.
+    # Large sources only: their shards, wherever there is a worker. A source of one shard has no such task.
     @task(map_index_template="{{ task.op_kwargs['shard']['source'] }} {{ task.op_kwargs['shard']['index'] }}")
     def ingest_shard(ready: dict[str, Any], shard: dict[str, Any]) -> dict[str, Any]:
         return pipeline.ingest_shard(ready["path"], **shard)

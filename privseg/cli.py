@@ -6,17 +6,16 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from privseg import pipeline, stages
 from privseg.cli_dataset import dataset_app
+from privseg.cli_model import model_app, triton_app
+from privseg.cli_options import DataOption, HomeOption, JsonOption, show_table
 from privseg.errors import PrivacyViolationPrevented, PrivsegError, StorageError, UsageError
 from privseg.repro import ERROR_FILE_VARIABLE
-
-if TYPE_CHECKING:
-    from privseg.serving.triton_state import RunningTriton
 
 app = typer.Typer(
     name="privseg",
@@ -25,26 +24,13 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-triton_app = typer.Typer(help="The local Triton server.", no_args_is_help=True)
-model_app = typer.Typer(help="The model versions Triton serves.", no_args_is_help=True)
 app.add_typer(triton_app, name="triton")
 app.add_typer(model_app, name="model")
 app.add_typer(dataset_app, name="dataset")
 
-DataOption = Annotated[
-    Path | None,
-    typer.Option(envvar="PRIVSEG_DATA", help="Folder with public datasets; without it generated scenes are used."),
-]
-HomeOption = Annotated[
-    Path | None,
-    typer.Option(
-        envvar="PRIVSEG_HOME", help="Folder for everything a run makes [.privseg/generated or .privseg/public]."
-    ),
-]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="Change a parameter of params.yaml: train.smoke.seconds=20")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 UrlOption = Annotated[
     str | None,
     typer.Option("--triton", envvar="PRIVSEG_TRITON", help="Triton's gRPC address, host:port [the local server's]."),
@@ -146,7 +132,7 @@ def methods(as_json: JsonOption = False) -> None:
     if as_json:
         print(json.dumps(described, indent=2))
         return
-    _table(
+    show_table(
         ["method", "class", "parameters", "does not hide"],
         [
             [
@@ -157,75 +143,6 @@ def methods(as_json: JsonOption = False) -> None:
             ]
             for m in described
         ],
-    )
-
-
-@triton_app.command("up")
-def triton_up(data: DataOption = None, home: HomeOption = None, as_json: JsonOption = False) -> None:
-    """Start the local Triton on loopback, or show the one that runs."""
-    from privseg.serving import local_triton
-
-    place = home or pipeline.default_home(data)
-    running = local_triton.up(place / "model_repository", place / "triton")
-    _show_triton(running, as_json)
-
-
-@triton_app.command("down")
-def triton_down(data: DataOption = None, home: HomeOption = None) -> None:
-    """Stop the local Triton."""
-    from privseg.serving import local_triton
-
-    place = home or pipeline.default_home(data)
-    print("stopped" if local_triton.down(place / "triton") else "was not running")
-
-
-@triton_app.command("status")
-def triton_status(data: DataOption = None, home: HomeOption = None, as_json: JsonOption = False) -> None:
-    """Show the local Triton; exit 5 when none runs."""
-    from privseg.errors import ServerUnavailableError
-    from privseg.serving import local_triton
-
-    place = home or pipeline.default_home(data)
-    running = local_triton.status(place / "triton")
-    if running is None:
-        raise ServerUnavailableError("Triton", "is not running", "privseg triton up")
-    _show_triton(running, as_json)
-
-
-@model_app.command("publish")
-def model_publish(data: DataOption = None, home: HomeOption = None, as_json: JsonOption = False) -> None:
-    """Publish the workspace's exported model to Triton; a bad version is taken back by itself."""
-    place = home or pipeline.default_home(data)
-    published = pipeline.publish(str(place / "workspace"), str(place))
-    if as_json:
-        print(json.dumps(published, indent=2))
-
-
-@model_app.command("rollback")
-def model_rollback(data: DataOption = None, home: HomeOption = None) -> None:
-    """Take the newest version back: the one before serves again, on every server."""
-    from privseg.serving.repository import roll_back
-
-    place = home or pipeline.default_home(data)
-    version = roll_back(pipeline.model_repository(place), endpoints=pipeline.triton_endpoints(place))
-    print(f"version {version} serves again")
-
-
-@model_app.command("list")
-def model_list(data: DataOption = None, home: HomeOption = None, as_json: JsonOption = False) -> None:
-    """List the versions in the model repository."""
-    from privseg.serving.versions import list_versions, read_record
-
-    repository = pipeline.model_repository(home or pipeline.default_home(data))
-    rows = [
-        {"version": version, **{k: record.get(k) for k in ("candidate", "dataset_version", "created", "sha256")}}
-        for version, record in ((v, read_record(repository, v)) for v in list_versions(repository))
-    ]
-    if as_json:
-        print(json.dumps(rows, indent=2))
-        return
-    _table(
-        ["version", "candidate", "dataset", "created", "sha256"], [[str(v)[:25] for v in row.values()] for row in rows]
     )
 
 
@@ -252,29 +169,6 @@ def _pairs(texts: list[str] | None) -> dict[str, str]:
             raise UsageError(text, "is not of the form name=value", "write it as name=value")
         pairs[name] = value
     return pairs
-
-
-def _show_triton(running: RunningTriton, as_json: bool) -> None:
-    values = {
-        "grpc": running.grpc_url,
-        "metrics": running.metrics_url,
-        "pid": running.pid,
-        "log": str(running.log),
-    }
-    if as_json:
-        print(json.dumps(values, indent=2))
-    else:
-        print("  ".join(f"{name} {value}" for name, value in values.items()))
-
-
-def _table(columns: list[str], rows: list[list[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*columns, show_edge=False)
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from privseg import pipeline
+from privseg.cli_options import DataOption, HomeOption, JsonOption, show_table
 
 if TYPE_CHECKING:
     from privseg.dataset_versions import Version
@@ -18,17 +19,6 @@ __all__ = ["dataset_app"]
 
 dataset_app = typer.Typer(help="The dataset: its versions, and the archives it is made from.", no_args_is_help=True)
 
-DataOption = Annotated[
-    Path | None,
-    typer.Option(envvar="PRIVSEG_DATA", help="Folder with public datasets; it decides which home is the default."),
-]
-HomeOption = Annotated[
-    Path | None,
-    typer.Option(
-        envvar="PRIVSEG_HOME", help="Folder of everything a run made [.privseg/generated or .privseg/public]."
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _VERSION = "A version, ds-…, or the beginning of one."
 _KINDS = {
     "added": "new",
@@ -54,7 +44,7 @@ def versions(data: DataOption = None, home: HomeOption = None, as_json: JsonOpti
         _say(f"{workspace} has no dataset version yet; `privseg run` records one")
         return
     columns = ["version", "recorded (UTC)", "images", "train", "validation", "test", "with people", "mean human share"]
-    _table([*columns, "code", "data in"], [_version_row(version) for version in found])
+    show_table([*columns, "code", "data in"], [_version_row(version) for version in found])
 
 
 @dataset_app.command()
@@ -126,7 +116,7 @@ def report(data: DataOption = None, home: HomeOption = None, as_json: JsonOption
         "with people",
         "mean human share",
     ]
-    _table(columns, [[name, *map(_cell, row.values())] for name, row in found["sources"].items()])
+    show_table(columns, [[name, *map(_cell, row.values())] for name, row in found["sources"].items()])
     for name, page in found["pages"].items():
         print(f"{name}: {page}")
     if not found["pages"]:
@@ -177,16 +167,18 @@ def _show_diff(found: dict[str, Any]) -> None:
     print(f"{found['from']} → {found['to']}: {before:,} → {after:,} images")
     kinds = list(_KINDS)
     rows = [[source, *(f"{counts[kind]:,}" for kind in kinds)] for source, counts in found["by_source"].items()]
-    _table(["samples", *_KINDS.values()], [*rows, ["all", *(f"{found['samples'][kind]:,}" for kind in kinds)]])
+    show_table(["samples", *_KINDS.values()], [*rows, ["all", *(f"{found['samples'][kind]:,}" for kind in kinds)]])
     if found["judged"]:
-        _table(["status and reason", "samples"], [[change, f"{count:,}"] for change, count in found["judged"].items()])
+        show_table(
+            ["status and reason", "samples"], [[change, f"{count:,}"] for change, count in found["judged"].items()]
+        )
     if found["parameters"]:
         changes = found["parameters"].items()
-        _table(["parameter", "was", "is"], [[name, _cell(c["from"]), _cell(c["to"])] for name, c in changes])
+        show_table(["parameter", "was", "is"], [[name, _cell(c["from"]), _cell(c["to"])] for name, c in changes])
     drift = {measure: values for measure, values in found["drift"].items() if values}
     if drift:
         rows = [[measure, f"{values['psi']:.3f}", f"{values['chance']:.3f}"] for measure, values in drift.items()]
-        _table(["drift (PSI)", "is", "by chance up to"], rows)
+        show_table(["drift (PSI)", "is", "by chance up to"], rows)
 
 
 def _cell(value: Any) -> str:
@@ -195,18 +187,6 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-
-
-def _table(columns: list[str], rows: list[list[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(show_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
 def _say(line: str) -> None:

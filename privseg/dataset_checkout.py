@@ -62,7 +62,7 @@ def checkout(workspace: Path, version: str, to: Path, *, say: Callable[[str], No
         True if it was written, False if it was there.
 
     Raises:
-        UsageError: ``to`` holds something else, or another checkout is writing it.
+        UsageError: ``to`` holds something else or is inside the workspace, or another checkout is writing it.
         DataError: A file is missing or is not what was recorded; it is named, and nothing is written.
         ServerUnavailableError: Files are on a server only, and that does not answer.
         StorageError: The disk is full or the place cannot be written.
@@ -70,6 +70,8 @@ def checkout(workspace: Path, version: str, to: Path, *, say: Callable[[str], No
     store = Store.of(workspace)
     outputs = [output for output in outputs_at(workspace, version).values() if output.path.startswith(_PARTS)]
     to = to.resolve()
+    if to.is_relative_to(workspace.resolve()):
+        raise UsageError(to, "is inside the workspace, where the pipeline works", "choose another folder with --to")
     try:
         if not _holds(to, version):
             to.parent.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,9 @@ so a pipeline may run in it meanwhile.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -20,7 +22,7 @@ from privseg.dataset_store import MANIFEST, SUMMARY, Output, Store, dataset_outp
 from privseg.errors import DataError, UsageError
 from privseg.repro import run
 
-__all__ = ["TAG", "Version", "find_version", "list_versions", "outputs_at", "show"]
+__all__ = ["TAG", "Version", "find_version", "list_versions", "outputs_at", "previous_summary", "show"]
 
 TAG = "dataset/"
 
@@ -94,6 +96,23 @@ def find_version(workspace: Path, given: str) -> str:
     near = difflib.get_close_matches(wanted, known, n=3, cutoff=0.5)
     named = f"; did you mean {_some(near)}?" if near else f"; there are {_some(known)}"
     raise UsageError(given, f"is no dataset version{named}", "privseg dataset versions")
+
+
+def previous_summary(workspace: Path, version: str, path: str) -> dict[str, Any] | None:
+    """Return what the newest version other than ``version`` says of itself; None if there is none that does.
+
+    Args:
+        workspace: Where to look.
+        version: The version that is being made; it may be recorded already.
+        path: Of the JSON object, held by git, in which a version says it.
+    """
+    for name, _, _ in _tags(workspace):
+        if name != version:
+            with contextlib.suppress(ValueError):
+                value = json.loads(show(workspace, name, path))
+                if isinstance(value, dict):
+                    return value
+    return None
 
 
 def show(workspace: Path, version: str, path: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -77,7 +78,10 @@ def _follow(command: list[str], workspace: Path, name: str, emit: Callable[[str]
     if process.returncode == 0:
         return
     if error_file.is_file():
-        raise PrivsegError.load(error_file)
+        with contextlib.suppress(ValueError):
+            raise PrivsegError.load(error_file)
+        fault = "failed and could not leave its error: most likely the disk is full"
+        raise StorageError(f"stage {name}", fault, f"free space at {workspace}, then run the same command again")
     again = " ".join(["python", *command[1:]])
     raise DataError(f"stage {name}", f"failed: {last}", f"cd {workspace} and {again}")
 

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from privseg import workspace
+from privseg import dataset_versions, workspace
 from privseg.errors import DataError, UsageError
 from privseg.params import Params, load_params
 
@@ -150,12 +150,7 @@ def stage_validate() -> None:
     from privseg.datasets.manifest import dataset_version, read_manifest
     from privseg.datasets.validate import validate
 
-    version = dataset_version(read_manifest(MANIFEST))
-    previous = workspace.previous_dataset(Path.cwd(), version, str(DATASET))
-    baseline = None
-    if previous is not None:
-        baseline = Path(".dvc/tmp/baseline.json")
-        write_json(baseline, previous)
+    baseline = _baseline(dataset_version(read_manifest(MANIFEST)))
     report = validate(load_params(), MANIFEST, INGESTED, VALIDATION, baseline=baseline)
     report.raise_if_failed()
     write_json(VALIDATED, {"dataset_version": report.dataset_version})
@@ -228,7 +223,7 @@ STAGES = {
 
 
 def shares(root: Path, source: str) -> int:
-    """How many workers a source of a workspace is worth: one a shard, at most ``ingest.workers``."""
+    """How many tasks a source of a workspace is worth: one for ``shard_size`` samples, at most ``ingest.workers``."""
     from privseg.datasets.isolate import read_chosen
 
     limits = load_params(root / "params.yaml").ingest
@@ -273,6 +268,23 @@ def run_stage(name: str, argument: str | None) -> None:
         function()
     else:
         function(argument)
+
+
+def _baseline(version: str) -> Path | None:
+    """What the version before says of its people; None where there is none, or it counted them in another way."""
+    from privseg.datasets.drift import read_baseline
+
+    previous = dataset_versions.previous_summary(Path.cwd(), version, str(DATASET))
+    if previous is None:
+        return None
+    path = Path(".dvc/tmp/baseline.json")
+    write_json(path, previous)
+    try:
+        read_baseline(path)
+    except DataError as error:
+        print(f"no drift check: the version before {error.fault}", file=sys.stderr, flush=True)
+        return None
+    return path
 
 
 def _identified(source: str) -> Path:

@@ -34,7 +34,6 @@ from privseg.repro import run
 __all__ = [
     "Workspace",
     "prepare",
-    "previous_dataset",
     "record_dataset",
     "record_run",
     "source_revision",
@@ -93,27 +92,6 @@ def prepare(home: Path, *, data: Path | None = None, overrides: dict[str, str] |
         _forget_removed(path / "data" / step, set(params.sources))
     _forget_removed(path / "reports" / "benchmark", set(params.candidates))
     return Workspace(path, sorted(params.sources), list(params.candidates))
-
-
-def previous_dataset(workspace: Path, version: str, summary: str) -> dict[str, Any] | None:
-    """Return what the newest recorded dataset version other than ``version`` says of itself; None if there is none.
-
-    Args:
-        workspace: Where to look.
-        version: The version that is being made; it may be recorded already.
-        summary: Path of the summary inside the workspace; a JSON object that git holds.
-    """
-    tags = run([*_GIT, "tag", "--list", "dataset/*", "--sort=-creatordate"], workspace, check=False).stdout.split()
-    for tag in tags:
-        if tag != f"dataset/{version}":
-            shown = run([*_GIT, "show", f"{tag}:{summary}"], workspace, check=False)
-            try:
-                value = json.loads(shown.stdout) if shown.returncode == 0 else None
-            except ValueError:
-                value = None
-            if isinstance(value, dict) and "distribution" in value:
-                return value
-    return None
 
 
 def record_dataset(workspace: Path, version: str) -> str:

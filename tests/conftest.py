@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,31 @@ def privseg_data() -> Path:
     if not folder:
         pytest.skip("PRIVSEG_DATA is not set: no real data here")
     return Path(folder).resolve()
+
+
+@pytest.fixture
+def make_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """Mount a real file system of so many MiB; where that is not permitted, the test is skipped."""
+    folder = tmp_path / "disk"
+
+    def make(mebibytes: int) -> Path:
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "tmpfs", str(folder)]
+        mounted = subprocess.run(command, capture_output=True, text=True, check=False)
+        if mounted.returncode:
+            folder.rmdir()
+            pytest.skip(f"cannot mount a small file system here ({mounted.stderr.strip()})")
+        return folder
+
+    yield make
+    if folder.exists():
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture
+def small_disk(make_disk: Callable[[int], Path]) -> Path:
+    """A file system of 1 MiB."""
+    return make_disk(1)
 
 
 @pytest.fixture(scope="session")

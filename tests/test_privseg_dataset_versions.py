@@ -337,6 +337,13 @@ def test_a_folder_with_something_else_in_it_is_left_alone(made: Two, tmp_path: P
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
+@pytest.mark.parametrize("place", ["", "data/ingested/street/images/old", "old"])
+def test_the_workspace_is_no_place_for_a_checkout(made: Two, place: str) -> None:
+    with pytest.raises(UsageError, match="inside the workspace"):
+        checkout(made.workspace, made.first, made.workspace / place, say=quiet)
+    assert not (made.workspace / "old").exists()
+
+
 def test_a_version_that_would_not_be_whole_is_not_recorded(home: Two) -> None:
     git(home.workspace, "tag", "--delete", f"dataset/{home.second}")
     lock = yaml.safe_load((home.workspace / "dvc.lock").read_text())

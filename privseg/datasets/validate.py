@@ -173,6 +173,7 @@ def _run(checks: list[Check], tables: Tables, version: str, docs: Path | None) -
         from great_expectations.data_context.types.base import ProgressBarsConfig
 
         context = gx.get_context(mode="ephemeral")
+        _remove_own_docs(context)
         context.variables.progress_bars = ProgressBarsConfig(globally=False)
         run = RunIdentifier(run_name=version)
         source = context.data_sources.add_pandas("dataset")
@@ -201,12 +202,17 @@ def _run(checks: list[Check], tables: Tables, version: str, docs: Path | None) -
     return results
 
 
+def _remove_own_docs(context: Any) -> None:
+    """A context in memory makes a temporary folder for pages, and leaves it."""
+    for name, site in dict(context.list_data_docs_sites()).items():
+        shutil.rmtree(site["store_backend"]["base_directory"], ignore_errors=True)
+        context.delete_data_docs_site(name)
+
+
 def _build_docs(context: Any, docs: Path) -> None:
     """Write the pages of this run, and of no other, into ``docs``."""
     backend = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(docs.absolute())}
     site = {"class_name": "SiteBuilder", "show_how_to_buttons": False, "store_backend": backend}
-    for name in list(context.list_data_docs_sites()):
-        context.delete_data_docs_site(name)  # the context's own site lies in a temporary folder
     context.add_data_docs_site(_DATA_DOCS, site)
     try:
         if docs.exists():

@@ -19,7 +19,7 @@ from typing import Any
 
 from privseg.datasets.fetch.catalogue import CATALOGUE, Archive, Checksum, Offer
 
-__all__ = ["ArchiveServer", "Request", "pack", "tiny_catalogue"]
+__all__ = ["ArchiveServer", "Request", "archive_of", "pack", "tiny_catalogue"]
 
 
 @dataclass(frozen=True)
@@ -168,6 +168,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing."""
+
+
+def archive_of(name: str, content: bytes, *, published: bool = True, **changes: Any) -> Archive:
+    """Describe ``content`` as the catalogue would: with size and checksum, or, if not ``published``, a rough size."""
+    checksum = Checksum("sha256", hashlib.sha256(content).hexdigest()) if published else None
+    made = Archive(name, (), size=len(content), unpacked=1, entries=1, checksum=checksum, exact=published)
+    return replace(made, **changes)
 
 
 def pack(name: str, folders: Mapping[str, Path]) -> bytes:

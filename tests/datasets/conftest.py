@@ -65,3 +65,11 @@ def pairs_source() -> dict[str, Any]:
             {"pool": "test", "images": "test/images", "masks": "test/masks"},
         ],
     }
+
+
+@pytest.fixture
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the proxies of this machine: servers of tests are on loopback."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)

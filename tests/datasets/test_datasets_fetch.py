@@ -32,13 +32,7 @@ from privseg.testing.datasets import make_tiny_ade20k, make_tiny_cocostuff, make
 PUBLIC = load_params(Path(__file__).parents[2] / "params.yaml").public_sources
 SOURCES = ("voc", "cocostuff164k", "ade20k", "coco_instances")
 ONCE = Retry(attempts=1)
-
-
-@pytest.fixture(autouse=True)
-def no_proxy_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
+pytestmark = pytest.mark.usefixtures("no_proxy")
 
 
 def make_coco_instances(root: Path, images: Path) -> dict[str, Mask]:
@@ -337,28 +331,23 @@ def test_a_disk_that_is_too_small_is_noticed_first(
 
 
 def test_a_disk_that_is_just_large_enough(
-    catalogue: dict[str, Offer], get: Callable[..., FetchReport], server: ArchiveServer, tmp_path: Path
+    catalogue: dict[str, Offer],
+    get: Callable[..., FetchReport],
+    server: ArchiveServer,
+    make_disk: Callable[[int], Path],
 ) -> None:
     """An archive that is deleted after unpacking does not count beside the next one."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)]
-    mounted = subprocess.run(command, capture_output=True, text=True, check=False)
-    if mounted.returncode:
-        pytest.skip(f"cannot mount a small file system here ({mounted.stderr.strip()})")
-    try:
-        offer = catalogue["cocostuff164k"]
-        *_, last = archives = list(dict.fromkeys(piece.archive for piece in offer.pieces))
-        each = (shutil.disk_usage(disk).free - last.size - 500) // len(archives)
-        tight = {archive: replace(archive, unpacked=each - 20 * 2048, entries=20) for archive in archives}
-        pieces = tuple(replace(piece, archive=tight[piece.archive]) for piece in offer.pieces)
-        catalogue["cocostuff164k"] = replace(offer, pieces=pieces)
-        with pytest.raises(StorageError, match="are missing"):
-            get("cocostuff164k", to=disk, keep_archives=True)
-        assert server.requests == []
-        assert get("cocostuff164k", to=disk).files
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
+    disk = make_disk(3)
+    offer = catalogue["cocostuff164k"]
+    *_, last = archives = list(dict.fromkeys(piece.archive for piece in offer.pieces))
+    each = (shutil.disk_usage(disk).free - last.size - 500) // len(archives)
+    tight = {archive: replace(archive, unpacked=each - 20 * 2048, entries=20) for archive in archives}
+    pieces = tuple(replace(piece, archive=tight[piece.archive]) for piece in offer.pieces)
+    catalogue["cocostuff164k"] = replace(offer, pieces=pieces)
+    with pytest.raises(StorageError, match="are missing"):
+        get("cocostuff164k", to=disk, keep_archives=True)
+    assert server.requests == []
+    assert get("cocostuff164k", to=disk).files
 
 
 def test_two_fetches_at_once(get: Callable[..., FetchReport], server: ArchiveServer) -> None:

@@ -1,29 +1,19 @@
-"""Downloads from a real HTTP server on loopback that behaves well, badly and worse."""
+"""Downloads from a real HTTP server on loopback: resumed, checked, and given their name only when they are right."""
 
 from __future__ import annotations
 
-import datetime
 import hashlib
-import http.server
-import ipaddress
 import os
 import signal
-import socket
-import ssl
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
@@ -32,18 +22,13 @@ from privseg.datasets.fetch import Retry, reporting
 from privseg.datasets.fetch.catalogue import CATALOGUE, Archive, Checksum
 from privseg.datasets.fetch.download import download
 from privseg.errors import DataError, ServerUnavailableError, StorageError
+from privseg.testing import archives
 from privseg.testing.archives import ArchiveServer
 
 CONTENT = hashlib.shake_256(b"archive").digest(3_000_000)
 NAME = "some.zip"
 PATH = f"/{NAME}"
-
-
-@pytest.fixture(autouse=True)
-def no_proxy_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
+pytestmark = pytest.mark.usefixtures("no_proxy")
 
 
 @pytest.fixture
@@ -52,10 +37,8 @@ def server() -> Iterator[ArchiveServer]:
         yield running
 
 
-def archive_of(content: bytes = CONTENT, *, published: bool = True, **changes: Any) -> Archive:
-    checksum = Checksum("sha256", hashlib.sha256(content).hexdigest()) if published else None
-    made = Archive(NAME, (), size=len(content), unpacked=1, entries=1, checksum=checksum, exact=published)
-    return replace(made, **changes)
+def archive_of(content: bytes = CONTENT, **options: Any) -> Archive:
+    return archives.archive_of(NAME, content, **options)
 
 
 class Waits(list[float]):
@@ -235,33 +218,6 @@ def test_a_range_that_was_not_asked_for_is_not_used(answer: Any, server: Archive
     assert got.path.read_bytes() == CONTENT
 
 
-@pytest.mark.parametrize("code", [401, 403, 404, 410])
-def test_a_refusal_is_final_and_names_the_address(code: int, server: ArchiveServer, tmp_path: Path) -> None:
-    server.always[PATH] = ArchiveServer.status(code)
-    with pytest.raises(ServerUnavailableError, match=rf"{server.url}{PATH}: answers {code} .*Next: .*--base-url"):
-        download(archive_of(), server.url + PATH, tmp_path, retry=Waits().retry())
-    assert len(server.requests) == 1
-
-
-def test_passing_faults_are_waited_out(server: ArchiveServer, tmp_path: Path) -> None:
-    server.misbehave(
-        PATH, ArchiveServer.status(500), ArchiveServer.status(503, {"Retry-After": "7"}), ArchiveServer.status(429)
-    )
-    waits = Waits()
-    got = download(archive_of(), server.url + PATH, tmp_path, retry=waits.retry(attempts=4))
-    assert got.path.read_bytes() == CONTENT
-    assert waits == [1.0, 7.0, 4.0]
-
-
-def test_faults_that_stay_end_it(server: ArchiveServer, tmp_path: Path) -> None:
-    server.always[PATH] = ArchiveServer.status(503, {"Retry-After": "999999"})
-    waits = Waits()
-    with pytest.raises(ServerUnavailableError, match=r"answers 503 .*4 times in a row"):
-        download(archive_of(), server.url + PATH, tmp_path, retry=waits.retry(attempts=4))
-    assert (len(server.requests), len(waits)) == (4, 3)
-    assert max(waits) <= 120
-
-
 def test_a_server_that_always_starts_over_and_breaks_off_is_given_up(server: ArchiveServer, tmp_path: Path) -> None:
     server.always[PATH] = lambda handler, content: handler.answer(200, content, {}, most=2_000_000)
     with pytest.raises(ServerUnavailableError, match="in a row"):
@@ -277,135 +233,6 @@ def test_a_long_transfer_over_a_bad_line_gets_there(server: ArchiveServer, tmp_p
     got = download(archive_of(content), server.url + PATH, tmp_path, retry=Waits().retry(attempts=2))
     assert got.path.read_bytes() == content
     assert len(server.requests) == 8
-
-
-def test_nobody_listens(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    with pytest.raises(ServerUnavailableError, match=rf"http://127.0.0.1:{port}/x: Connection refused, 3 times"):
-        download(archive_of(), f"http://127.0.0.1:{port}/x", tmp_path, retry=Waits().retry(attempts=3))
-
-
-def test_a_server_that_keeps_silent(server: ArchiveServer, tmp_path: Path) -> None:
-    gate = threading.Event()
-    server.always[PATH] = ArchiveServer.after(gate.wait)
-    try:
-        with pytest.raises(ServerUnavailableError, match="no answer in time, 2 times"):
-            download(archive_of(), server.url + PATH, tmp_path, retry=Waits().retry(attempts=2, timeout=0.1))
-    finally:
-        gate.set()
-
-
-def test_an_answer_that_is_no_http(tmp_path: Path) -> None:
-    def babble(listening: socket.socket) -> None:
-        for _ in range(2):
-            connection, _ = listening.accept()
-            with connection:
-                connection.recv(65536)
-                connection.sendall(b"220 this is a mail server\r\n")
-
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        thread = threading.Thread(target=babble, args=(listening,))
-        thread.start()
-        url = f"http://127.0.0.1:{listening.getsockname()[1]}/x"
-        with pytest.raises(ServerUnavailableError, match="mail server"):
-            download(archive_of(), url, tmp_path, retry=Waits().retry(attempts=2))
-        thread.join()
-
-
-def test_redirects_are_followed_and_end(server: ArchiveServer, tmp_path: Path) -> None:
-    server.misbehave("/old", ArchiveServer.status(301, {"Location": "/newer?signed=secret"}))
-    server.misbehave("/newer?signed=secret", ArchiveServer.status(307, {"Location": server.url + PATH}))
-    assert download(archive_of(), f"{server.url}/old", tmp_path).path.read_bytes() == CONTENT
-    server.always["/loop"] = ArchiveServer.status(302, {"Location": "/loop"})
-    before = len(server.requests)
-    (tmp_path / NAME).unlink()
-    with pytest.raises(ServerUnavailableError, match="/loop: redirects more than 5 times"):
-        download(archive_of(), f"{server.url}/loop", tmp_path, retry=Waits().retry())
-    assert len(server.requests) - before == 6
-
-
-@pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://127.0.0.1/x", "mailto:x", ""])
-def test_redirects_to_anything_but_http_are_refused(target: str, server: ArchiveServer, tmp_path: Path) -> None:
-    server.always[PATH] = ArchiveServer.status(302, {"Location": target})
-    with pytest.raises(ServerUnavailableError, match="which is not followed"):
-        download(archive_of(), server.url + PATH, tmp_path, retry=Waits().retry())
-    assert names_in(tmp_path) == set()
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Key and certificate of 127.0.0.1, signed by nobody else."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "privseg test")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    file = tmp_path_factory.mktemp("tls") / "server.pem"
-    file.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        + made.public_bytes(serialization.Encoding.PEM)
-    )
-    return file
-
-
-@pytest.fixture
-def tls_redirect(certificate: Path, server: ArchiveServer) -> Iterator[str]:
-    """An https address that redirects to the http server."""
-
-    class Redirect(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(302)
-            self.send_header("Location", server.url + PATH)
-            self.end_headers()
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    class Quiet(http.server.HTTPServer):
-        def handle_error(self, *args: object) -> None:  # a client that does not trust us breaks off
-            pass
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    with Quiet(("127.0.0.1", 0), Redirect) as secure:
-        secure.socket = context.wrap_socket(secure.socket, server_side=True)
-        thread = threading.Thread(target=secure.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        yield f"https://127.0.0.1:{secure.server_port}{PATH}"
-        secure.shutdown()
-        thread.join()
-
-
-def test_a_redirect_away_from_encryption_is_refused(
-    tls_redirect: str, certificate: Path, server: ArchiveServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    with pytest.raises(ServerUnavailableError, match="redirects from https to unencrypted http"):
-        download(archive_of(), tls_redirect, tmp_path, retry=Waits().retry())
-    assert server.requests == []
-
-
-def test_an_untrusted_certificate_is_refused_at_once(tls_redirect: str, tmp_path: Path) -> None:
-    waits = Waits()
-    with pytest.raises(ServerUnavailableError, match="certificate is not trusted"):
-        download(archive_of(), tls_redirect, tmp_path, retry=waits.retry())
-    assert waits == []
-
-
-def test_proxies_of_the_environment_are_used(
-    server: ArchiveServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    url = f"http://archives.invalid{PATH}"
-    server.files[url] = CONTENT  # a proxy is asked for whole addresses
-    monkeypatch.setenv("http_proxy", server.url)
-    assert download(archive_of(), url, tmp_path).path.read_bytes() == CONTENT
-    assert server.sent(url) == len(CONTENT)
 
 
 def test_content_of_the_right_size_that_is_wrong_is_removed(server: ArchiveServer, tmp_path: Path) -> None:
@@ -475,19 +302,6 @@ def test_without_a_published_checksum_the_first_copy_is_the_measure(server: Arch
     record.write_text("nothing like a digest\n")
     with pytest.raises(DataError, match=r"sha256: holds no sha256"):
         download(archive, server.url + PATH, tmp_path)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    mounted = subprocess.run(command, capture_output=True, text=True, check=False)
-    if mounted.returncode:
-        pytest.skip(f"cannot mount a small file system here ({mounted.stderr.strip()})")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
 
 
 def test_a_disk_that_fills_keeps_the_part(server: ArchiveServer, small_disk: Path) -> None:

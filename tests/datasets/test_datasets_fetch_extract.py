@@ -7,10 +7,9 @@ import os
 import re
 import stat
 import struct
-import subprocess
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -375,19 +374,6 @@ def test_what_a_killed_run_left_is_cleared_and_never_followed(place: Path) -> No
     unpack(place / "some.zip", [piece_of("some.zip", folder="data/again")], place, checksum="")
     assert everything(place / "outside") == {"canary": b"untouched"}
     assert not (place / "data/again").is_symlink()
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    mounted = subprocess.run(command, capture_output=True, text=True, check=False)
-    if mounted.returncode:
-        pytest.skip(f"cannot mount a small file system here ({mounted.stderr.strip()})")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar"])

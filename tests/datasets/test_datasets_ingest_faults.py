@@ -6,10 +6,9 @@ import multiprocessing
 import os
 import random
 import signal
-import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -167,20 +166,6 @@ def test_other_parameters_use_none_of_the_old_shards(params: Params, tmp_path: P
     df = ingest(other, "some", tmp_path / "some", processes=1)
     assert set(df.loc[df["status"] == "kept", "width"]) == {96}
     assert [path.name for path in tmp_path.iterdir()] == ["some"]
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"cannot mount a small file system here ({mounted.stderr.strip()})")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
 
 
 def fill(disk: Path, *, leave: int) -> Path:

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from privseg.datasets.analyze import analyze, write_analysis
-from privseg.datasets.cleanse import cleanse
+from privseg.datasets.cleanse import cleanse, write_cleansing_report
 from privseg.datasets.identify import identify
 from privseg.datasets.ingest import ingest
 from privseg.datasets.manifest import dataset_version, read_manifest, write_manifest
@@ -136,6 +136,7 @@ def test_readme_says_what_it_is_and_how_to_get_it(made: Made) -> None:
     version = made.summary["dataset_version"]
     assert f"privseg dataset checkout {version}" in text
     assert "CC BY 4.0" in text
+    assert "research &lt;only&gt; | &amp; free" in text  # Markdown would let HTML pass
     assert "0.0665" in text  # the threshold in force
     assert "| TOTAL |" in text
     for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):  # every line of a table has the same cells
@@ -155,6 +156,19 @@ def test_page_stands_alone_links_on_and_escapes(made: Made) -> None:
     analysis = (made.root / "analysis/index.html").read_text(encoding="utf-8")
     assert analysis.count("<svg") == 5  # one heat map
     assert "../cleansing" not in analysis
+
+
+def test_links_to_contact_sheets_lead_to_one(made: Made, copy: Path, tmp_path: Path) -> None:
+    df = read_manifest(copy / "manifest.parquet")
+    write_cleansing_report(made.params, df, copy / "ingested", tmp_path / "cleansing")
+    kept = df.index[df["status"] == "kept"]
+    df.loc[kept[0], ["status", "reason", "split"]] = ["removed", "surplus_no_human", ""]  # by merging: has no sheet
+    write_manifest(copy / "manifest.parquet", df)
+    made.report(tmp_path / "dataset", copy)
+    page, sheets = (tmp_path / name / "index.html" for name in ("dataset", "cleansing"))
+    linked = set(re.findall(r'href="\.\./cleansing/index\.html#([^"]+)"', page.read_text(encoding="utf-8")))
+    assert linked == {f"reason-{reason}" for reason in df["reason"] if reason not in ("", "surplus_no_human")}
+    assert linked <= set(re.findall(r'id="([^"]+)"', sheets.read_text(encoding="utf-8")))
 
 
 def test_the_same_dataset_gives_the_same_bytes_and_names_no_machine(made: Made, copy: Path, tmp_path: Path) -> None:

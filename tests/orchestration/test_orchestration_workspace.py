@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from privseg import pipeline, repro, workspace
-from privseg.errors import DataError, PrivsegError, UsageError
+from privseg.errors import DataError, PrivsegError, StorageError, UsageError
 from privseg.params import load_params
 
 CHECKOUT = Path(workspace.__file__).resolve().parents[1]
@@ -120,6 +120,19 @@ def test_the_error_of_a_stage_keeps_its_class_and_words(tmp_path: Path) -> None:
 
     assert "VOC" in str(caught.value) or "voc" in str(caught.value)
     assert caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize("left", ["", '{"kind": "StorageErr'])
+def test_an_error_that_found_no_room_on_the_disk_is_one_about_storage(tmp_path: Path, left: str) -> None:
+    # A stage whose error does not fit on the disk leaves an empty or a cut file where its error should be.
+    ready = workspace.prepare(tmp_path / "home")
+    stage = f"printf '{left}' > $PRIVSEG_ERROR_FILE; exit 1"
+    (ready.path / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"full": {"cmd": stage}}}))
+
+    with pytest.raises(StorageError, match="stage full: .*disk is full") as caught:
+        repro.reproduce(ready.path, "full", emit=lambda line: None)
+
+    assert caught.value.exit_code == 7
 
 
 def test_an_unknown_stage_is_an_error_that_names_it(tmp_path: Path) -> None:

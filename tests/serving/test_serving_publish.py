@@ -297,22 +297,6 @@ def test_an_admin_key_guards_model_control_and_publish_takes_it(tmp_path: Path) 
         assert answer(running.grpc_url)[1] == published.version
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A real file system of 1 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode != 0:
-        pytest.skip(f"mounting a tmpfs is not permitted here: {mounted.stderr.strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
-
-
 def test_a_full_disk_stops_the_publication_and_the_old_version_answers_on(small_disk: Path, tmp_path: Path) -> None:
     repository = small_disk / "repository"
     with LocalTriton(repository, tmp_path / "state") as server:

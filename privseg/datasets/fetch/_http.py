@@ -41,7 +41,7 @@ class TransferInterruptedError(Exception):
 def shown(url: str) -> str:
     """The address as messages show it: without a user's name, a password, or a query that may be signed."""
     parts = urllib.parse.urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    return _printable(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")
 
 
 def check_url(url: str) -> None:
@@ -125,7 +125,7 @@ def _redirected(url: str, location: str | None) -> str:
 
 
 def _refused(url: str, error: urllib.error.HTTPError) -> Exception:
-    fault = f"answers {error.code} {error.reason}".strip()
+    fault = _printable(f"answers {error.code} {error.reason}".strip())
     if error.code in _WORTH_RETRYING:
         seconds = error.headers.get("Retry-After", "")
         return TransferInterruptedError(fault, wait=float(seconds) if seconds.isdecimal() else 0.0)
@@ -147,4 +147,9 @@ def _unreached(url: str, error: Exception) -> Exception:
     if isinstance(cause, TimeoutError):
         return TransferInterruptedError("no answer in time")
     text = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause)
-    return TransferInterruptedError(text or type(cause).__name__)
+    return TransferInterruptedError(_printable(text) or type(cause).__name__)
+
+
+def _printable(text: str) -> str:
+    """A server's words without what would command a terminal."""
+    return "".join(character if character.isprintable() else "?" for character in text)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-__all__ = ["LOWEST_PERSON", "Distributions", "HeatMap", "Histogram", "count"]
+__all__ = ["Distributions", "HeatMap", "Histogram", "count"]
 
 Counts = npt.NDArray[np.int64]
 LOWEST_PERSON = 1 / 50

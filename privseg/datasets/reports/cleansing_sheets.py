@@ -13,7 +13,7 @@ from privseg.datasets.near_duplicates import hamming
 from privseg.datasets.reports.contact_sheet import TILES, Tile
 from privseg.datasets.sources.base import evenly_spaced
 
-__all__ = ["Sheet", "choose_sheets"]
+__all__ = ["SHOWN_REASONS", "Sheet", "choose_sheets"]
 
 Row = Any  # of DataFrame.itertuples
 
@@ -76,6 +76,8 @@ _REASONS: dict[str, _View] = {
     "duplicate": _View("sample_id", lambda row: "the same bytes"),
     "near_duplicate": _View("bits", lambda row: f"{row.bits} of 64 bits differ", False),
 }
+SHOWN_REASONS = frozenset(_REASONS)
+"""Those that have a sheet if they have a picture; what merging removes comes after the report."""
 _SUSPICIONS: dict[str, _View] = {
     "box": _View("box_fill", lambda row: f"fills {row.box_fill:.1%} of its box"),
     "flat_contour": _View("contour_contrast", lambda row: f"contrast {row.contour_contrast:.2f}", False),

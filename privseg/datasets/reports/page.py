@@ -9,11 +9,12 @@ from string import Template
 import pandas as pd
 
 from privseg.datasets.manifest import write_atomic
+from privseg.datasets.reports.cleansing_sheets import SHOWN_REASONS
 from privseg.datasets.reports.plots import heat_map_svg, heat_peak, histogram_svg, write_plots
 from privseg.datasets.reports.study import Study
 from privseg.datasets.reports.tables import SPLITS, Table, mean_share, write_tables
 
-__all__ = ["WORDS", "cell_text", "render_dataset_page", "write_report"]
+__all__ = ["WORDS", "cell_text", "write_report"]
 
 CLEANSING_PAGE = "../cleansing/index.html"
 GATE_PAGE = "../validation/validation.html"
@@ -200,7 +201,7 @@ def _row(columns: list[str], values: tuple[object, ...]) -> str:
     )
     total = values[0] == "TOTAL"
     name = escape(cell_text(values[0]))
-    if columns[0] == "Reason" and not total and values[columns.index("TOTAL")]:
+    if columns[0] == "Reason" and name in SHOWN_REASONS and values[columns.index("TOTAL")]:
         name = f'<a href="{CLEANSING_PAGE}#reason-{name}">{name}</a>'
     kind = ' class="total"' if total else ""
     return f'<tr{kind}><th scope="row">{name}</th>{cells}</tr>'

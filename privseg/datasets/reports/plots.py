@@ -13,7 +13,7 @@ from privseg.datasets.manifest import write_atomic
 from privseg.datasets.reports.bins import Counts, Distributions, HeatMap, Histogram
 from privseg.datasets.reports.png import colour_bar, colour_cells, encode_png, heat_map_png, peak_share
 
-__all__ = ["HEAT_MAP", "heat_map_svg", "heat_peak", "histogram_csv", "histogram_svg", "nice_step", "write_plots"]
+__all__ = ["heat_map_svg", "heat_peak", "histogram_csv", "histogram_svg", "nice_step", "write_plots"]
 
 HEAT_MAP = "feet"
 WIDTH, HEIGHT = 440, 280

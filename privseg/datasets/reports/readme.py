@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from html import escape
+
 from privseg.datasets.reports.page import WORDS, cell_text
 from privseg.datasets.reports.study import Study
 from privseg.datasets.reports.tables import SPLITS, Table, mean_share
@@ -45,7 +47,8 @@ def render_readme(study: Study) -> str:
 def _source(name: str, source: SourceParams) -> str:
     share = source.no_human_share
     without = "all pictures without people" if share is None else f"{share:g} pictures without people per picture with"
-    terms = source.terms or "no terms of use recorded"
+    # Markdown lets HTML pass, and a line break would end the list's entry.
+    terms = escape(" ".join(source.terms.split()), quote=False) or "no terms of use recorded"
     return f"- **{name}** ({source.kind}): {terms}; {without}"
 
 

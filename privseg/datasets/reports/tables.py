@@ -19,10 +19,8 @@ from privseg.datasets.manifest import write_atomic
 from privseg.params import Params
 
 __all__ = [
-    "NO_PEOPLE",
     "POOLS",
     "SPLITS",
-    "UNREADABLE",
     "Table",
     "cleansing_shares",
     "cleansing_sizes",
