@@ -47,13 +47,17 @@ def measure(images: list[int], scratch: Path, *, data: Path | None = None, repea
         ms_per_image, peak_mib, and its share of the mean of the ceilings before and after it), and by size the medians.
     """
     pairs = make_pairs(scratch / "pairs", data)
-    ceilings = [ceiling(pairs)]
+    ceilings: list[float] = []
     runs = []
-    for number, count in enumerate([images[0]] * repeats + images[1:]):
+    # The first run finds cold caches and is not counted; the small ones stand before and after the large.
+    order = [images[0]] * (repeats - 1) + images[1:] + [images[0]]
+    for number, count in enumerate([images[0], *order], start=-1):
         # Nothing is removed before the end: for minutes after many files are, ext4 takes long to make new ones.
         folder = scratch / f"run_{number}"
         run = run_ingest(link_pairs(pairs, folder / "raw", count), folder / "out", count)
         ceilings.append(ceiling(pairs))
+        if number < 0:
+            continue
         runs.append(run | {"share_of_ceiling": run["images_per_second"] / statistics.mean(ceilings[-2:])})
     by_size = {
         str(count): {

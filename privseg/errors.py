@@ -19,6 +19,7 @@ that nobody has to guess what to do.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 from pathlib import Path
@@ -47,7 +48,8 @@ class PrivsegError(Exception):
     exit_code: ClassVar[int] = 1
 
     def __init__(self, subject: object, fault: str, next_step: str) -> None:
-        self.subject = str(subject)
+        # A file's name may hold line breaks and bytes that are no text; a message is one line.
+        self.subject = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(subject))
         self.fault = " ".join(fault.split())
         self.next_step = " ".join(next_step.split())
         super().__init__(f"{self.subject}: {self.fault}. Next: {self.next_step}")
@@ -57,10 +59,14 @@ class PrivsegError(Exception):
         return type(self), (self.subject, self.fault, self.next_step)
 
     def save(self, file: Path) -> None:
-        """Write the error where a waiting parent process finds it; the first one written stays."""
+        """Write the error where a waiting parent process finds it; the first one written stays.
+
+        A disk without room for it is no second error: the first one was shown already, and decides the exit code.
+        """
         if not file.exists():
             record = {"subject": self.subject, "fault": self.fault, "next_step": self.next_step}
-            file.write_text(json.dumps({"kind": type(self).__name__, **record}), encoding="utf-8")
+            with contextlib.suppress(OSError):
+                file.write_text(json.dumps({"kind": type(self).__name__, **record}), encoding="utf-8")
 
     @staticmethod
     def load(file: Path) -> PrivsegError:

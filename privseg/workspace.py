@@ -167,7 +167,10 @@ def _override(values: dict[str, Any], name: str, text: str) -> None:
         section = section.setdefault(parent, {})
         if not isinstance(section, dict):
             raise UsageError(name, "is not a parameter", "see params.yaml for the names")
-    section[leaf] = yaml.safe_load(text)
+    try:
+        section[leaf] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(name, f"{text!r} is not valid YAML ({error})", "correct the value") from None
 
 
 def _link_sources(path: Path, raw: dict[str, str], data: Path | None) -> None:
@@ -189,9 +192,13 @@ def _link_sources(path: Path, raw: dict[str, str], data: Path | None) -> None:
 
 
 def _forget_removed(folder: Path, wanted: set[str]) -> None:
-    """Drop results of sources and candidates that left params.yaml: later stages read the whole folder."""
+    """Drop results of sources and candidates that left params.yaml: later stages read the whole folder.
+
+    What an interrupted run of a wanted source goes on from, ``.NAME.shards`` and its like, stays.
+    """
     for entry in folder.iterdir() if folder.is_dir() else ():
-        if entry.is_dir() and entry.name not in wanted:
+        owner = entry.name.split(".")[1] if entry.name.startswith(".") else entry.name
+        if entry.is_dir() and owner not in wanted:
             shutil.rmtree(entry)
 
 

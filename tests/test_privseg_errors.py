@@ -34,6 +34,11 @@ def test_a_message_is_one_line_with_object_fault_and_next_step() -> None:
     assert str(error) == "a/b.jpg: is truncated. Next: fetch it again"
 
 
+def test_a_name_that_is_no_text_makes_no_second_line() -> None:
+    error = DataError("new\nline\x1b[2J \udcff für 人.jpg", "is bad", "rename it")
+    assert str(error) == "new\\nline\\x1b[2J \\udcff für 人.jpg: is bad. Next: rename it"
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_errors_survive_pickling_and_a_file(kind: type[PrivsegError], tmp_path: Path) -> None:
     error = kind("object", "fault", "next")
@@ -47,6 +52,10 @@ def test_the_first_saved_error_stays(tmp_path: Path) -> None:
     DataError("first", "x", "y").save(tmp_path / "e.json")
     DataError("second", "x", "y").save(tmp_path / "e.json")
     assert PrivsegError.load(tmp_path / "e.json").subject == "first"
+
+
+def test_an_error_that_cannot_be_saved_stays_the_error(tmp_path: Path) -> None:
+    StorageError("object", "no space left on the disk", "free some").save(tmp_path / "missing/e.json")
 
 
 def test_a_full_disk_is_said_so() -> None:

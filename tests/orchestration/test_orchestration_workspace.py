@@ -41,6 +41,19 @@ def test_preparing_again_leaves_unchanged_files_alone(tmp_path: Path) -> None:
     assert workspace.record_run(second.path, "nothing to record") == head
 
 
+def test_preparing_again_keeps_what_an_interrupted_run_goes_on_from(
+    tmp_path: Path, tiny_overrides: dict[str, str]
+) -> None:
+    ingested = workspace.prepare(tmp_path / "home", overrides=tiny_overrides).path / "data/ingested"
+    for name in (".scenes.shards/00000-1", ".scenes.partial", "scenes", ".gone.shards/00000-1", "gone"):
+        (ingested / name).mkdir(parents=True)
+
+    workspace.prepare(tmp_path / "home", overrides=tiny_overrides)
+
+    assert {entry.name for entry in ingested.iterdir()} == {".scenes.shards", ".scenes.partial", "scenes"}
+    assert (ingested / ".scenes.shards/00000-1").is_dir()
+
+
 def test_data_folder_replaces_generated_scenes_and_is_only_linked(tmp_path: Path) -> None:
     data = tmp_path / "data"
     (data / "VOC").mkdir(parents=True)
@@ -58,6 +71,7 @@ def test_data_folder_replaces_generated_scenes_and_is_only_linked(tmp_path: Path
     ("overrides", "named"),
     [
         ({"trian.smoke.seconds": "5"}, "trian"),
+        ({"seed": "{"}, "seed"),
         ({"train.smoke.seconds": "-1"}, "train.smoke.seconds"),
         ({"profile.deeper": "1"}, "profile.deeper"),
         ({"sources.other.count": "8"}, "sources.other.kind"),
@@ -129,7 +143,7 @@ def test_an_error_that_found_no_room_on_the_disk_is_one_about_storage(tmp_path: 
     stage = f"printf '{left}' > $PRIVSEG_ERROR_FILE; exit 1"
     (ready.path / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"full": {"cmd": stage}}}))
 
-    with pytest.raises(StorageError, match="stage full: .*disk is full") as caught:
+    with pytest.raises(StorageError, match=r"stage full: .*disk is full") as caught:
         repro.reproduce(ready.path, "full", emit=lambda line: None)
 
     assert caught.value.exit_code == 7
