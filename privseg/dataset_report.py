@@ -20,7 +20,6 @@ _PAGES = {
     "cleansing": "reports/cleansing/index.html",
     "validation": "reports/validation/validation.html",
 }
-_SPLITS = ("train", "validation", "test")
 _COLUMNS = ("source", "split", "status", "is_human", "human_ratio")
 
 
@@ -58,12 +57,14 @@ def newest_report(workspace: Path) -> dict[str, Any]:
 
 
 def _row(df: pd.DataFrame) -> dict[str, Any]:
+    from privseg.datasets.split import SPLITS
+
     kept = df[df["status"] == "kept"]
     return {
         "images": len(df),
         "removed": len(df) - len(kept),
         "kept": len(kept),
-        **{split: int((kept["split"] == split).sum()) for split in _SPLITS},
+        **{split: int((kept["split"] == split).sum()) for split in SPLITS},
         "with_people": int(kept["is_human"].sum()),
         "mean_human_ratio": round(float(kept["human_ratio"].mean()), 6) if len(kept) else None,
     }

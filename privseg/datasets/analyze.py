@@ -10,12 +10,13 @@ import pandas as pd
 from privseg.datasets.manifest import dataset_version, merge_manifests
 from privseg.datasets.reports.page import write_report
 from privseg.datasets.reports.study import gather
-from privseg.datasets.reports.tables import SPLITS, mean_share, readable, score_bins
+from privseg.datasets.reports.tables import mean_share, readable, score_bins
 from privseg.datasets.score import surveillance_score
+from privseg.datasets.split import SPLITS
 from privseg.datasets.suspects import suspects
 from privseg.params import Params
 
-__all__ = ["SPLITS", "analyze", "summarize", "write_analysis"]
+__all__ = ["analyze", "summarize", "write_analysis"]
 
 
 def analyze(params: Params, manifests: list[Path]) -> pd.DataFrame:

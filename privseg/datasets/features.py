@@ -15,9 +15,9 @@ import PIL.Image
 from privseg.datasets.fit import Fitted, label_ratios
 from privseg.datasets.sources.base import HUMAN, Mask
 
-__all__ = ["Component", "components", "features", "people_rows"]
+__all__ = ["PERSON_FRACTION", "Component", "components", "features", "people_rows"]
 
-_PERSON_FRACTION = 50  # a component lower than one such part of the content is a speck, no person
+PERSON_FRACTION = 50  # a component lower than one such part of the content is a speck, no person
 _BORDER_FRACTION = 100  # of the longer side: a person so near a border touches it
 _HASH_SIDE = 32  # pixels that the perceptual hash works on
 _ACROSS = 2  # pixels from one side of an outline to the other: anti-aliasing and compression blur what lies between
@@ -105,7 +105,7 @@ def _people_features(people: list[Component], height: int, width: int) -> dict[s
     cut = sum(one.area for one in people if _borders(one, height, width))
     return {
         "largest_component_ratio": largest.area / (height * width),
-        "people": sum(one.height * _PERSON_FRACTION >= height for one in people),
+        "people": sum(one.height * PERSON_FRACTION >= height for one in people),
         "tallest_ratio": max(one.height for one in people) / height,
         "borders_touched": _borders(largest, height, width),
         "truncated_ratio": cut / sum(one.area for one in people),

@@ -22,7 +22,6 @@ from privseg.datasets.sharding.source_run import (
     check_destination,
     default_staging,
     run_source,
-    shards_of,
     source_samples,
 )
 from privseg.datasets.sharding.work import IngestWork, read_rows
@@ -38,7 +37,6 @@ __all__ = [
     "ingest_shards",
     "label_ratios",
     "read_people",
-    "shard_count",
 ]
 
 _PEOPLE = TableFile(
@@ -139,11 +137,6 @@ def ingest_shards(
     staging = default_staging(out_dir) if staging is None else staging
     with staging_in_use(staging):
         _run(params, source, samples, staging, processes, share=(index, count))
-
-
-def shard_count(params: Params, source: str, chosen: Path | None) -> int:
-    """Number of shards that `ingest` works in: more machines than that are of no use."""
-    return shards_of(params, len(source_samples(params, source) if chosen is None else read_chosen(chosen)))
 
 
 def _chosen_samples(params: Params, source: str, chosen: Path | None) -> list[Sample]:

@@ -26,7 +26,7 @@ _CHOSEN = TableFile(
     "table of chosen pictures",
     {"name": "str", "pool": "str", "role": "str"},
     key=("name",),
-    stage="isolate",
+    stage="isolate or add_no_human",
 )
 CHOSEN_COLUMNS: tuple[str, ...] = _CHOSEN.columns
 _ROLES = ("human", "no_human", "unreadable")

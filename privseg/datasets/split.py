@@ -8,7 +8,9 @@ import pandas as pd
 
 from privseg.params import Params
 
-__all__ = ["hash_share", "split"]
+__all__ = ["SPLITS", "hash_share", "split"]
+
+SPLITS = ("train", "validation", "test")
 
 
 def split(params: Params, df: pd.DataFrame) -> pd.DataFrame:

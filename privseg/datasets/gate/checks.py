@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from privseg.datasets.analyze import SPLITS
 from privseg.datasets.drift import Drift
 from privseg.datasets.gate.tables import PHASH, Tables
 from privseg.datasets.manifest import MANIFEST_COLUMNS
+from privseg.datasets.split import SPLITS
 from privseg.params import Params
 
 __all__ = ["REASONS", "Check", "Group", "Severity", "build_checks"]

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from privseg.datasets.analyze import SPLITS
 from privseg.datasets.drift import BINS, Baseline, Drift, bins_of, compare, distribution
 from privseg.datasets.gate.files import inspect_files
 from privseg.datasets.near_duplicates import near_duplicates, preferred_order
+from privseg.datasets.split import SPLITS
 from privseg.params import Params
 
 __all__ = ["PHASH", "Tables", "build_tables"]

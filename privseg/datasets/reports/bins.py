@@ -9,10 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from privseg.datasets.features import PERSON_FRACTION
+
 __all__ = ["Distributions", "HeatMap", "Histogram", "count"]
 
 Counts = npt.NDArray[np.int64]
-LOWEST_PERSON = 1 / 50
+LOWEST_PERSON = 1 / PERSON_FRACTION
 """Height of the lowest person, as a share of the picture's: as the manifest's column ``people`` counts."""
 MOST_PEOPLE = 12
 GRID = (24, 32)  # rows, columns

@@ -12,7 +12,8 @@ from privseg.datasets.manifest import write_atomic
 from privseg.datasets.reports.cleansing_sheets import SHOWN_REASONS
 from privseg.datasets.reports.plots import heat_map_svg, heat_peak, histogram_svg, write_plots
 from privseg.datasets.reports.study import Study
-from privseg.datasets.reports.tables import SPLITS, Table, mean_share, write_tables
+from privseg.datasets.reports.tables import Table, mean_share, write_tables
+from privseg.datasets.split import SPLITS
 
 __all__ = ["WORDS", "cell_text", "write_report"]
 

@@ -6,7 +6,8 @@ from html import escape
 
 from privseg.datasets.reports.page import WORDS, cell_text
 from privseg.datasets.reports.study import Study
-from privseg.datasets.reports.tables import SPLITS, Table, mean_share
+from privseg.datasets.reports.tables import Table, mean_share
+from privseg.datasets.split import SPLITS
 from privseg.params import SourceParams
 
 __all__ = ["render_readme"]

@@ -16,11 +16,11 @@ import numpy as np
 import pandas as pd
 
 from privseg.datasets.manifest import write_atomic
+from privseg.datasets.split import SPLITS
 from privseg.params import Params
 
 __all__ = [
     "POOLS",
-    "SPLITS",
     "Table",
     "cleansing_shares",
     "cleansing_sizes",
@@ -38,7 +38,6 @@ __all__ = [
     "write_tables",
 ]
 
-SPLITS = ("train", "validation", "test")
 POOLS = ("train", "test")
 UNREADABLE = "unreadable"
 NO_PEOPLE = "no people"

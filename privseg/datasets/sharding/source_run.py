@@ -19,7 +19,7 @@ from privseg.datasets.sources.registry import open_source
 from privseg.errors import UsageError
 from privseg.params import Params
 
-__all__ = ["check_destination", "default_staging", "run_source", "shards_of", "source_samples"]
+__all__ = ["check_destination", "default_staging", "run_source", "source_samples"]
 
 _SMALLEST_SHARD = 32  # samples
 _SHARDS_AT_LEAST = 8  # where that leaves the smallest size: a small source, too, is work for several processes
@@ -57,11 +57,6 @@ def source_samples(params: Params, source: str) -> list[Sample]:
         source, params.sources[source], raw_root=Path(params.raw_root), size=params.image.size, seed=params.seed
     )
     return list(opened.samples())
-
-
-def shards_of(params: Params, samples: int) -> int:
-    """Number of shards that so many samples are cut into."""
-    return math.ceil(samples / _shard_size(params, samples))
 
 
 def run_source(
