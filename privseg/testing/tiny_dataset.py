@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from privseg.datasets.manifest import manifest_frame, write_manifest
+from privseg.datasets.manifest import empty_row, manifest_frame, write_manifest
 
 __all__ = ["make_tiny_dataset"]
 
@@ -48,31 +48,28 @@ def make_tiny_dataset(
         cv2.imwrite(str(root / f"{name}_mask.png"), mask)
         human = np.count_nonzero(mask == 1)
         rows.append(
-            {
-                "sample_id": f"tiny/{name}",
-                "source": "tiny",
-                "image_path": f"{name}.png",
-                "mask_path": f"{name}_mask.png",
-                "height": size,
-                "width": size,
-                "original_height": size,
-                "original_width": size,
-                "is_human": human > 0,
-                "human_ratio": human / (mask != 255).sum(),
-                "ignore_ratio": float((mask == 255).mean()),
-                "components": int(human > 0),
-                "largest_component_ratio": human / mask.size,
-                "min_component_height": size // 2 if human else 0,
-                "max_component_height": size // 2 if human else 0,
-                "phash": f"{index:016x}",
-                "split": split,
-                "status": "kept",
-                "reason": "",
-                "sha256": f"{index:064x}",
-                "pool": "test" if split == "test" else "train",
-                "pixel_std": float(image.std()),
-                "detail": "",
-            }
+            empty_row(
+                sample_id=f"tiny/{name}",
+                source="tiny",
+                image_path=f"{name}.png",
+                mask_path=f"{name}_mask.png",
+                height=size,
+                width=size,
+                original_height=size,
+                original_width=size,
+                is_human=human > 0,
+                human_ratio=human / (mask != 255).sum(),
+                ignore_ratio=float((mask == 255).mean()),
+                components=int(human > 0),
+                largest_component_ratio=human / mask.size,
+                min_component_height=size // 2 if human else 0,
+                max_component_height=size // 2 if human else 0,
+                phash=f"{index:016x}",
+                split=split,
+                sha256=f"{index:064x}",
+                pool="test" if split == "test" else "train",
+                pixel_std=float(image.std()),
+            )
         )
     manifest = folder / "manifest.parquet"
     write_manifest(manifest, manifest_frame(rows))
