@@ -14,6 +14,7 @@ from privseg.params import Params, read_params_file
 
 MakeParams = Callable[..., Params]
 MakePairs = Callable[..., Path]
+PAIR_SIZE = (24, 16)  # of the pair in ``root``: width, height
 PARAMS_FILE = Path(__file__).parents[2] / "params.yaml"
 
 
@@ -73,3 +74,26 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A source of one intact pair: ``images/a.jpg`` and ``masks/a.png``, whose left half is human."""
+    for folder in ("images", "masks"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+    labels = np.zeros(PAIR_SIZE[::-1], np.uint8)
+    labels[:, : PAIR_SIZE[0] // 2] = 1
+    noise = np.random.default_rng(0).integers(0, 256, (*PAIR_SIZE[::-1], 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "data/images/a.jpg", quality=95)
+    Image.fromarray(labels).save(tmp_path / "data/masks/a.png")
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def image(root: Path) -> Path:
+    return root / "images/a.jpg"
+
+
+@pytest.fixture
+def mask(root: Path) -> Path:
+    return root / "masks/a.png"

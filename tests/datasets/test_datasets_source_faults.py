@@ -32,29 +32,6 @@ def samples_of(root: Path, **fields: Any) -> list[Sample]:
     return list(open_source("some", params, raw_root=root, size=64, seed=0).samples())
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """A source of one intact pair: ``images/a.jpg`` and ``masks/a.png``, whose left half is human."""
-    for folder in ("images", "masks"):
-        (tmp_path / "data" / folder).mkdir(parents=True)
-    labels = np.zeros(SIZE[::-1], np.uint8)
-    labels[:, : SIZE[0] // 2] = 1
-    noise = np.random.default_rng(0).integers(0, 256, (*SIZE[::-1], 3), np.uint8)
-    Image.fromarray(noise).save(tmp_path / "data/images/a.jpg", quality=95)
-    Image.fromarray(labels).save(tmp_path / "data/masks/a.png")
-    return tmp_path / "data"
-
-
-@pytest.fixture
-def image(root: Path) -> Path:
-    return root / "images/a.jpg"
-
-
-@pytest.fixture
-def mask(root: Path) -> Path:
-    return root / "masks/a.png"
-
-
 def refuses(root: Path, file: Path, fault: str, **fields: Any) -> None:
     """The one sample of the source says of ``file`` what is wrong with it, in one line."""
     [sample] = samples_of(root, **fields)
