@@ -124,17 +124,52 @@ class TrainProfile(_Section):
 
     seconds: float = Field(gt=0, description="wall-clock seconds a candidate")
     max_iterations: int = Field(ge=1, description="optimiser steps a candidate")
-    batch_size: int = Field(ge=2, le=512, description="images a step")
+    batch_size: int = Field(ge=2, le=512, description="images a step, all processes and accumulated parts together")
     crop: int = Field(ge=64, le=2048, multiple_of=32, description="pixels of the square training crop")
     learning_rate: float = Field(gt=0, le=1, description="peak learning rate of AdamW")
     workers: int = Field(0, ge=0, le=64, description="data loading processes")
+    accumulate: int = Field(1, ge=1, le=64, description="parts a batch is computed in; more parts need less memory")
+    validate_every: int = Field(500, ge=1, description="optimiser steps between looks at the validation split")
+    patience: int = Field(0, ge=0, description="looks without a better score before training stops early; 0: never")
+    checkpoint_seconds: float = Field(60.0, gt=0, description="seconds between checkpoints a killed run goes on from")
+
+
+class AugmentParams(_Section):
+    """What is done to a training picture so that it looks like a camera's; shares are of the crops."""
+
+    min_scale: float = Field(0.35, gt=0, le=1, description="smallest random scale: people far away")
+    max_scale: float = Field(1.6, ge=1, le=4, description="largest random scale")
+    person_share: Ratio = Field(0.5, description="crops that must contain a person, where there is one")
+    copy_paste: Ratio = Field(0.3, description="crops of people-free pictures that get human cut-outs pasted in")
+    photometric: Ratio = Field(0.8, description="brightness, contrast, saturation and hue")
+    night: Ratio = Field(0.1, description="little light with sensor noise")
+    blur: Ratio = Field(0.1, description="defocus or motion")
+    compression: Ratio = Field(0.2, description="JPEG artefacts")
+    low_resolution: Ratio = Field(0.1, description="down and up again, as a cheap camera's stream")
+    grey: Ratio = Field(0.1, description="grey-scale, as an infra-red camera's")
+
+
+class LossParams(_Section):
+    """The losses of every candidate's main head; auxiliary heads keep cross-entropy."""
+
+    human_weight: float = Field(3.0, gt=0, description="weight of human pixels in the cross-entropy")
+    hard_share: float = Field(1.0, gt=0, le=1, description="hardest pixels that count (OHEM); 1: all")
+    dice: float = Field(0.0, ge=0, description="weight of the soft Dice loss of the human class")
+    boundary: float = Field(0.0, ge=0, description="extra weight of pixels at a person's outline")
 
 
 class TrainParams(_Section):
-    """Training budgets by profile."""
+    """Training budgets by profile, and what all profiles share."""
 
     smoke: TrainProfile
     full: TrainProfile
+    augment: AugmentParams = AugmentParams()
+    loss: LossParams = LossParams()
+    ema: float = Field(0.001, ge=0, le=1, description="share of each step in the averaged weights; 0: no average")
+    amp: bool = Field(True, description="half precision where there is a GPU")
+    backbones: dict[Name, str] = Field(
+        default_factory=dict, description="candidate to a local file with pre-trained backbone weights"
+    )
 
 
 class BenchmarkProfile(_Section):
@@ -143,6 +178,15 @@ class BenchmarkProfile(_Section):
     max_test_images: int = Field(ge=1, description="test images measured, evenly spaced over the sorted test split")
     timed_runs: int = Field(ge=3, description="timed forward passes; the median is reported")
     warm_up_runs: int = Field(ge=0, description="passes before the timed ones")
+    timed_seconds: float = Field(
+        10.0, gt=0, description="seconds one measurement may take; slow models get fewer runs, three at least"
+    )
+    shapes: list[tuple[int, int]] = Field(
+        default=[(512, 512)], min_length=1, description="heights and widths in pixels at which speed is measured"
+    )
+    runtimes: list[Literal["pytorch", "onnxruntime", "openvino"]] = Field(
+        default=["pytorch"], min_length=1, description="what runs the model when speed is measured"
+    )
 
 
 class BenchmarkParams(_Section):
@@ -154,11 +198,20 @@ class BenchmarkParams(_Section):
 
 
 class SelectParams(_Section):
-    """How the winner is chosen."""
+    """How the winner is chosen, and when it replaces the model that serves."""
 
     beta: float = Field(2.0, gt=0, le=10, description="F-beta of human pixels: recall counts beta times precision")
     max_latency_ms: float = Field(400.0, gt=0, description="median latency at image.size; slower ones cannot win")
+    latency_runtime: Literal["pytorch", "onnxruntime", "openvino"] = Field(
+        "pytorch", description="the runtime whose latency the budget is held against; one of the profile's"
+    )
     min_iou: Ratio = Field(0.0, description="a winner below it fails the run")
+    min_survivors: int = Field(2, ge=1, description="candidates that must be trained and measured; fewer fail the run")
+    bootstrap_samples: int = Field(2000, ge=100, le=100_000, description="resamples of the test pictures")
+    confidence: float = Field(
+        0.95, gt=0.5, lt=1, description="share of the resamples in which the challenger must beat the champion"
+    )
+    min_gain: float = Field(0.0, ge=0, le=1, description="score by which it must beat it")
 
 
 class ExportParams(_Section):

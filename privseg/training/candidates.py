@@ -54,7 +54,7 @@ CANDIDATES: dict[str, Candidate] = {
         summary="EfficientNet-Lite0 (arXiv 1905.11946) with a depthwise feature pyramid",
         model={
             "type": "EncoderDecoder",
-            "backbone": {"type": "EfficientNetLite0"},
+            "backbone": {"type": "EfficientNetLite", "variant": "lite0"},
             "decode_head": {
                 "type": "LightFPNHead",
                 "in_channels": [24, 40, 112, 320],

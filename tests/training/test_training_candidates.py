@@ -54,31 +54,31 @@ def test_unknown_candidate_names_the_known_and_the_closest():
 
 
 def test_backbone_takes_every_published_weight_and_nothing_else():
-    backbone = MODELS.build({"type": "EfficientNetLite0"})
-    weights = imagenet_weights()
+    backbone = MODELS.build({"type": "EfficientNetLite"})
+    weights = imagenet_weights("lite0")
     assert backbone.state_dict().keys() == weights.keys()
     backbone.init_weights()
     assert all(torch.equal(value, weights[key]) for key, value in backbone.state_dict().items())
 
 
 def test_backbone_features_come_at_strides_4_8_16_32():
-    backbone = MODELS.build({"type": "EfficientNetLite0"}).eval()
+    backbone = MODELS.build({"type": "EfficientNetLite"}).eval()
     with torch.inference_mode():
         shapes = [tuple(feature.shape) for feature in backbone(torch.zeros(1, 3, 64, 96))]
     assert shapes == [(1, 24, 16, 24), (1, 40, 8, 12), (1, 112, 4, 6), (1, 320, 2, 3)]
 
 
 def test_backbone_keeps_the_statistics_of_imagenet_while_training():
-    backbone = MODELS.build({"type": "EfficientNetLite0"})
+    backbone = MODELS.build({"type": "EfficientNetLite"})
     backbone.init_weights()
     backbone.train()
     backbone(torch.rand(2, 3, 64, 64))
-    assert torch.equal(backbone.state_dict()["_bn0.running_mean"], imagenet_weights()["_bn0.running_mean"])
+    assert torch.equal(backbone.state_dict()["_bn0.running_mean"], imagenet_weights("lite0")["_bn0.running_mean"])
 
 
 def test_strided_convolution_pads_as_tensorflow_does():
     """At stride 2 an even picture gets its padding right and below only: out[0] is centred on pixel 1, not 0."""
-    backbone = MODELS.build({"type": "EfficientNetLite0"})
+    backbone = MODELS.build({"type": "EfficientNetLite"})
     stem = backbone._conv_stem
     with torch.no_grad():
         stem.weight.zero_()

@@ -128,8 +128,8 @@ def test_learning_rate_follows_whichever_budget_is_used_up_sooner():
 
 def test_divergence_fails_the_gate_and_touches_nothing(copy, tiny_dataset, budget, monkeypatch):
     before = {path.name: path.read_bytes() for path in copy.iterdir()}
-    spoilt = {key: value * math.nan for key, value in efficientnet_lite.imagenet_weights().items()}
-    monkeypatch.setattr(efficientnet_lite, "imagenet_weights", lambda: spoilt)
+    spoilt = {key: value * math.nan for key, value in efficientnet_lite.imagenet_weights("lite0").items()}
+    monkeypatch.setattr(efficientnet_lite, "imagenet_weights", lambda variant: spoilt)
     with pytest.raises(
         GateFailedError, match=r"efficientnet_lite0_fpn: diverged: the loss became nan at iteration 1\b.*learning_rate"
     ):
