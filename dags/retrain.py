@@ -133,12 +133,13 @@ def retrain() -> None:
     version = record_dataset(ready)
     trained = train.partial(ready=ready).expand(candidate=candidates)
     evaluated = evaluate.partial(ready=ready).expand(candidate=candidates)
+    champion = stage.override(task_id="champion")(ready, "champion")
     selected = stage.override(task_id="select")(ready, "select")
     exported = stage.override(task_id="export")(ready, "export")
 
     identified >> isolated >> chosen >> spread >> sharded >> ingested
     ingested >> analysed >> cleansed >> merged >> divided >> described >> gate >> version
-    version >> trained >> evaluated >> selected >> exported >> publish(ready)
+    version >> trained >> evaluated >> champion >> selected >> exported >> publish(ready)
 
 
 retrain()

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from privseg import pipeline, stages
+from privseg.cli_benchmark import benchmark
 from privseg.cli_dataset import dataset_app
 from privseg.cli_model import model_app, triton_app
 from privseg.cli_options import DataOption, HomeOption, JsonOption, show_table
@@ -31,6 +32,9 @@ app.add_typer(dataset_app, name="dataset")
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="Change a parameter of params.yaml: train.smoke.seconds=20")
 ]
+RecipeOption = Annotated[
+    Path | None, typer.Option(help="File of such changes, dotted name to value; --set goes on top of it.")
+]
 UrlOption = Annotated[
     str | None,
     typer.Option("--triton", envvar="PRIVSEG_TRITON", help="Triton's gRPC address, host:port [the local server's]."),
@@ -38,18 +42,22 @@ UrlOption = Annotated[
 
 
 @app.command()
-def run(data: DataOption = None, home: HomeOption = None, overrides: SetOption = None) -> None:
+def run(
+    data: DataOption = None, home: HomeOption = None, recipe: RecipeOption = None, overrides: SetOption = None
+) -> None:
     """Do the main job: retrain through Airflow, publish to a local Triton, protect a clip."""
     from privseg.runner import run_main_job
 
-    run_main_job(home or pipeline.default_home(data), data=data, overrides=_pairs(overrides))
+    run_main_job(home or pipeline.default_home(data), data=data, overrides=_changes(recipe, overrides))
 
 
 @app.command()
-def workspace(data: DataOption = None, home: HomeOption = None, overrides: SetOption = None) -> None:
+def workspace(
+    data: DataOption = None, home: HomeOption = None, recipe: RecipeOption = None, overrides: SetOption = None
+) -> None:
     """Prepare the folder in which the pipeline runs; `dvc repro` works there."""
     place = home or pipeline.default_home(data)
-    pipeline.prepare(str(place), str(data) if data else None, _pairs(overrides))
+    pipeline.prepare(str(place), str(data) if data else None, _changes(recipe, overrides))
 
 
 @app.command(hidden=True)
@@ -146,6 +154,9 @@ def methods(as_json: JsonOption = False) -> None:
     )
 
 
+app.command()(benchmark)
+
+
 def _triton_url(given: str | None, home: Path | None) -> str:
     """The address asked for, else that of the local server of ``home`` or of either default home."""
     from privseg.errors import ServerUnavailableError
@@ -159,6 +170,15 @@ def _triton_url(given: str | None, home: Path | None) -> str:
         if running is not None:
             return running.grpc_url
     raise ServerUnavailableError("Triton", "is not running", "privseg triton up, or name a server with --triton")
+
+
+def _changes(recipe: Path | None, overrides: list[str] | None) -> dict[str, str]:
+    """Changes of parameters, dotted name to YAML text: a recipe's, and on top of them those of the command line."""
+    if recipe is None:
+        return _pairs(overrides)
+    from privseg.params import read_params_file
+
+    return {str(name): json.dumps(value) for name, value in read_params_file(recipe).items()} | _pairs(overrides)
 
 
 def _pairs(texts: list[str] | None) -> dict[str, str]:

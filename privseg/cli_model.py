@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,12 +22,8 @@ model_app = typer.Typer(help="The model versions Triton serves.", no_args_is_hel
 
 @triton_app.command("up")
 def triton_up(data: DataOption = None, home: HomeOption = None, as_json: JsonOption = False) -> None:
-    """Start the local Triton on loopback, or show the one that runs."""
-    from privseg.serving import local_triton
-
-    place = home or pipeline.default_home(data)
-    running = local_triton.up(place / "model_repository", place / "triton")
-    _show_triton(running, as_json)
+    """Start the local Triton on loopback, or show the one that runs; at first it serves the model that is shipped."""
+    _show_triton(pipeline.start_triton(home or pipeline.default_home(data)), as_json)
 
 
 @triton_app.command("down")
@@ -52,10 +48,15 @@ def triton_status(data: DataOption = None, home: HomeOption = None, as_json: Jso
 
 
 @model_app.command("publish")
-def model_publish(data: DataOption = None, home: HomeOption = None, as_json: JsonOption = False) -> None:
-    """Publish the workspace's exported model to Triton; a bad version is taken back by itself."""
+def model_publish(
+    data: DataOption = None,
+    home: HomeOption = None,
+    force: Annotated[bool, typer.Option(help="Publish it although the model that serves was found better.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Publish the workspace's exported model to Triton, if it won; a bad version is taken back by itself."""
     place = home or pipeline.default_home(data)
-    published = pipeline.publish(str(place / "workspace"), str(place))
+    published = pipeline.publish(str(place / "workspace"), str(place), force=force)
     if as_json:
         print(json.dumps(published, indent=2))
 

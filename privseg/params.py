@@ -37,6 +37,9 @@ class Partition(_Section):
     images: str = Field(description="image folder, relative to the source's path")
     masks: str = Field(description="mask folder, relative to the source's path")
     mask_suffix: str = Field("", description="what the mask's name adds to the image's stem: X.jpg, X<suffix>.png")
+    hold_out_every: int | None = Field(
+        None, ge=2, description="every so many images by name, from the first, go to the test pool instead"
+    )
 
 
 class SourceParams(_Section):
@@ -167,6 +170,9 @@ class TrainParams(_Section):
     loss: LossParams = LossParams()
     ema: float = Field(0.001, ge=0, le=1, description="share of each step in the averaged weights; 0: no average")
     amp: bool = Field(True, description="half precision where there is a GPU")
+    source_weights: dict[Name, Annotated[float, Field(ge=0.2, le=20)]] = Field(
+        default_factory=dict, description="how often a source's pictures are drawn, in fifths; 1 where not named"
+    )
     backbones: dict[Name, str] = Field(
         default_factory=dict, description="candidate to a local file with pre-trained backbone weights"
     )
@@ -217,9 +223,10 @@ class SelectParams(_Section):
 class ExportParams(_Section):
     """ONNX export and its parity check."""
 
+    half_weights: bool = Field(True, description="store weights in half precision; computing stays in single")
     opset: int = Field(17, ge=17, le=20, description="ONNX operator set")
     max_mean_difference: float = Field(1.0, ge=0, description="mean absolute difference to PyTorch, in 1/255")
-    min_mask_agreement: Ratio = Field(0.99, description="share of pixels with the same decision")
+    min_mask_agreement: Ratio = Field(0.999, description="share of pixels with the same decision")
 
 
 class Params(_Section):
@@ -264,7 +271,7 @@ def read_params_file(path: Path) -> dict[str, Any]:
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UsageError(path, "does not exist", "run the command where params.yaml lies") from None
+        raise UsageError(path, "does not exist", "name a file that does; params.yaml lies in the checkout and in every workspace") from None
     except yaml.YAMLError as error:
         raise UsageError(path, f"is not valid YAML ({error})", "correct the file") from None
     if not isinstance(data, dict):

@@ -5,15 +5,21 @@ Everything heavy is imported inside the functions, so importing this module cost
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from privseg import repro, stages, workspace
-from privseg.errors import PrivsegError, ServerUnavailableError
+from privseg import repro, stage_files, stages, workspace
+from privseg.errors import GateFailedError, PrivsegError, ServerUnavailableError
+from privseg.serving.artifact import MODEL_NAME, read_artifact_record
+from privseg.serving.versions import accepted, read_record
+
+if TYPE_CHECKING:
+    from privseg.serving.local_triton import RunningTriton
 
 __all__ = [
     "default_home",
@@ -25,6 +31,7 @@ __all__ = [
     "record_dataset",
     "reproduce",
     "shards",
+    "start_triton",
     "triton_endpoints",
 ]
 
@@ -66,8 +73,23 @@ def emit(line: str) -> None:
 
 
 @_step
-def prepare(home: str, data: str | None, overrides: dict[str, str] | None = None) -> dict[str, Any]:
-    """Make the workspace ready; returns its path, sources and candidates as plain values (for XCom)."""
+def prepare(
+    home: str, data: str | None, overrides: dict[str, str] | None = None, *, local: bool = False
+) -> dict[str, Any]:
+    """Make the workspace ready, and the model that serves the champion of this run.
+
+    An empty model repository gets the model that comes with privseg, so that there is one to beat, and cameras are
+    protected meanwhile.
+
+    Args:
+        home: Folder of everything the run makes.
+        data: Folder with public datasets; None renders generated scenes instead.
+        overrides: Parameters to change, dotted name to YAML text.
+        local: Use the repository and server of ``home``, whatever a deployment's environment names.
+
+    Returns:
+        The workspace's path, its sources and candidates as plain values (for XCom).
+    """
     from privseg.datasets.sources.registry import check_kind
     from privseg.params import load_params
     from privseg.training.candidates import find_candidate
@@ -77,7 +99,12 @@ def prepare(home: str, data: str | None, overrides: dict[str, str] | None = None
         check_kind(name, source)
     for candidate in ready.candidates:
         find_candidate(candidate)  # an hour of ingesting later is too late to hear of a typing error
-    emit(f"workspace {ready.path}: {len(ready.sources)} sources, {len(ready.candidates)} candidates")
+    _seed(home, local)
+    champion = workspace.take_champion(ready.path, model_repository(home, local=local), _last_published(home))
+    emit(
+        f"workspace {ready.path}: {len(ready.sources)} sources, {len(ready.candidates)} candidates; "
+        + (f"version {champion} is the champion" if champion else "no champion yet")
+    )
     return {"path": str(ready.path), "sources": ready.sources, "candidates": ready.candidates}
 
 
@@ -124,26 +151,27 @@ def ingest_shard(workspace_path: str, source: str, index: int, count: int) -> di
 def record_dataset(workspace_path: str) -> str:
     """Make the validated dataset a version: pushed to the DVC remote, committed and tagged. Returns its name."""
     root = Path(workspace_path)
-    version = str(stages.read_json(root / stages.VALIDATED)["dataset_version"])
+    version = str(stage_files.read_json(root / stage_files.VALIDATED)["dataset_version"])
     tag = workspace.record_dataset(root, version)
     emit(f"dataset {version}: pushed and tagged {tag}")
     return version
 
 
-def model_repository(home: str | Path) -> Path:
-    """The repository the servers read: ``PRIVSEG_MODEL_REPOSITORY``, else that of ``home``."""
-    return Path(os.environ.get("PRIVSEG_MODEL_REPOSITORY") or Path(home) / "model_repository")
+def model_repository(home: str | Path, *, local: bool = False) -> Path:
+    """The repository the servers read: ``PRIVSEG_MODEL_REPOSITORY``, else, or if ``local``, that of ``home``."""
+    named = "" if local else os.environ.get("PRIVSEG_MODEL_REPOSITORY")
+    return Path(named or Path(home) / "model_repository")
 
 
-def triton_endpoints(home: str | Path) -> list[str]:
-    """List the gRPC addresses of every replica: ``PRIVSEG_TRITON_ENDPOINTS``, else the local server of ``home``.
+def triton_endpoints(home: str | Path, *, local: bool = False) -> list[str]:
+    """List the gRPC addresses of every replica: ``PRIVSEG_TRITON_ENDPOINTS``, else, or if ``local``, that of ``home``.
 
     Raises:
         ServerUnavailableError: None is named and no local server runs.
     """
     from privseg.serving import local_triton
 
-    listed = os.environ.get("PRIVSEG_TRITON_ENDPOINTS", "")
+    listed = "" if local else os.environ.get("PRIVSEG_TRITON_ENDPOINTS", "")
     endpoints = [endpoint.strip() for endpoint in listed.split(",") if endpoint.strip()]
     if endpoints:
         return endpoints
@@ -153,32 +181,113 @@ def triton_endpoints(home: str | Path) -> list[str]:
     return [running.grpc_url]
 
 
+def start_triton(home: str | Path) -> RunningTriton:
+    """Start the local Triton of ``home``, or find it running; where nothing was published, it serves the shipped model.
+
+    Raises:
+        GateFailedError: The shipped model is damaged, or the server does not serve it.
+        ServerUnavailableError: See `privseg.serving.local_triton.up`.
+        StorageError: The disk is full or ``home`` cannot be written.
+    """
+    from privseg.serving import local_triton, repository, shipped
+
+    versions, state = model_repository(home, local=True), Path(home) / "triton"
+    shipped.seed(versions)
+    running = local_triton.up(versions, state)
+    serving = accepted(versions)
+    if running.versions or serving is None:
+        return running
+    repository.publish(versions, versions / MODEL_NAME / str(serving), endpoints=[running.grpc_url])
+    return local_triton.status(state) or running
+
+
 @_step
-def publish(workspace_path: str, home: str) -> dict[str, Any]:
-    """Publish the exported model to the Triton servers; returns version, candidate and dataset version.
+def publish(workspace_path: str, home: str, *, force: bool = False) -> dict[str, Any]:
+    """Bring the outcome of the selection to the Triton servers: the exported model, or the champion that stays.
 
     Endpoints come from ``PRIVSEG_TRITON_ENDPOINTS`` (comma-separated host:port of gRPC), else from the local server of
-    ``home``.
+    ``home``. Either way every server is asked for an answer of the version that is to serve.
+
+    Args:
+        workspace_path: The workspace, its stages up to date.
+        home: Folder of everything the run makes.
+        force: Publish the exported model although the champion stays.
+
+    Returns:
+        What serves now: version, candidate, dataset version, sha256; the outcome and its reason.
 
     Raises:
         ServerUnavailableError: No server runs.
-        GateFailedError: The new version did not load or answered the golden frame wrongly; the old one serves on.
+        GateFailedError: Another model was published since the comparison; or the new version did not load or answered
+            the golden frame wrongly. The old one serves on.
         StorageError: The model repository is full or cannot be written.
     """
     from privseg.serving.repository import publish as publish_version
 
-    root = Path(workspace_path)
+    root, repository = Path(workspace_path), model_repository(home)
+    selection = stage_files.read_selection(root)
+    serving = accepted(repository)
+    decided = {"outcome": selection["outcome"], "reason": selection["reason"]}
+    if decided["outcome"] == "keep" and serving is None:
+        decided = {"outcome": "promote", "reason": "no model serves any more"}
+    if decided["outcome"] == "keep" and force:
+        decided = {"outcome": "forced", "reason": f"published by hand; the comparison said: {selection['reason']}"}
+    exported = root / stage_files.EXPORTED
+    if decided["outcome"] == "keep":
+        model = repository / MODEL_NAME / str(serving)
+    else:
+        model = exported
+        if not force:
+            _require_compared(repository, serving, selection["champion"], exported)
     endpoints = triton_endpoints(home)
-    published = publish_version(model_repository(home), root / stages.EXPORTED, endpoints=endpoints)
-    revision = workspace.record_run(root, f"Published version {published.version}")
-    state = "already served" if published.reused else "published"
-    emit(f"model person_segmentation version {published.version}: {state} on {', '.join(endpoints)}")
+    published = publish_version(repository, model, endpoints=endpoints)
+    if decided["outcome"] == "forced" and not published.reused:
+        stage_files.record_decision(root, selection | decided)
+    revision = workspace.record_run(root, f"Version {published.version} serves")
+    done = "published" if not published.reused else "stays" if decided["outcome"] == "keep" else "already served"
+    where = ", ".join(endpoints)
+    emit(f"model person_segmentation version {published.version}: {done} on {where} ({decided['reason']})")
     record = {
         "version": published.version,
-        "candidate": published.model_json["candidate"],
-        "dataset_version": published.model_json["dataset_version"],
+        "candidate": published.model_json.get("candidate"),
+        "dataset_version": published.model_json.get("dataset_version"),
         "sha256": published.model_json["sha256"],
         "workspace_revision": revision,
+        **decided,
     }
-    stages.write_json(Path(home) / "out" / "published.json", record)
+    stage_files.write_json(Path(home) / "out" / "published.json", record)
     return record
+
+
+def _seed(home: str, local: bool) -> None:
+    """Give an empty repository the shipped model, and let the servers that run serve it."""
+    from privseg.serving import repository, shipped
+
+    versions = model_repository(home, local=local)
+    seeded = shipped.seed(versions)
+    if seeded is None:
+        return
+    emit(f"model person_segmentation version {seeded}: comes with privseg, serves until a better one is trained")
+    # What does not run loads it when it starts; what is broken stops the run when there is a model to publish.
+    with contextlib.suppress(ServerUnavailableError):
+        endpoints = triton_endpoints(home, local=local)
+        repository.publish(versions, versions / MODEL_NAME / str(seeded), endpoints=endpoints)
+
+
+def _last_published(home: str) -> dict[str, Any] | None:
+    file = Path(home) / "out" / "published.json"
+    if not file.is_file():
+        return None
+    published = stage_files.read_json(file)
+    return {"version": published.get("version"), "sha256": published.get("sha256")}
+
+
+def _require_compared(repository: Path, serving: int | None, champion: dict[str, Any] | None, exported: Path) -> None:
+    """Raise GateFailedError if what serves now is neither the champion of the comparison nor the winner itself."""
+    if serving is None or serving == (champion or {}).get("version"):
+        return
+    if read_record(repository, serving)["sha256"] != read_artifact_record(exported)["sha256"]:
+        fault = f"serves version {serving}, with which the winner was not compared"
+        raise GateFailedError(
+            repository, fault, "compare again: privseg run, or publish anyway: privseg model publish --force"
+        )

@@ -38,16 +38,15 @@ def run_main_job(home: Path, *, data: Path | None, overrides: dict[str, str]) ->
         PrivsegError: The error that stopped the run, as its stage raised it.
         PrivacyViolationPrevented: The clip has blank frames; everything else is done and shown.
     """
-    from privseg.serving import local_triton
-
     started = time.monotonic()
     home = home.resolve()
     data = data.resolve() if data else None
     with _only_run(home):
         _say("preparing the workspace")
-        root = Path(pipeline.prepare(str(home), str(data) if data else None, overrides)["path"])
+        ready = pipeline.prepare(str(home), str(data) if data else None, overrides, local=True)
+        root = Path(ready["path"])
         _say("starting Triton")
-        triton = local_triton.up(home / "model_repository", home / "triton")
+        triton = pipeline.start_triton(home)
         _say(f"Triton answers on {triton.grpc_url} (log {triton.log})")
         served = _reusable(home, root)
         if served is None:
@@ -210,8 +209,12 @@ def _summary(
         "gate": "passed" if validation["success"] else "failed",
         "expectations": len(validation["expectations"]),
         "candidates": candidates,
+        "failed": selection["failed"],
         "winner": selection["winner"],
+        "outcome": published["outcome"],
+        "reason": published["reason"],
         "version": published["version"],
+        "model": published["candidate"],
         "clip": clip,
         "protected_video": str(home / "out" / "protected.mp4"),
         "report": str(root / "reports" / "benchmark.html"),
@@ -231,14 +234,20 @@ def _print_summary(summary: dict[str, Any]) -> None:
     table = Table(show_header=False, show_edge=False, title="privseg", title_justify="left")
     table.add_column(style="bold")
     table.add_column(overflow="fold")
+    kept = summary["outcome"] == "keep"
     table.add_row("dataset", summary["dataset_version"])
     table.add_row("gate (Great Expectations)", f"{summary['gate']}, {summary['expectations']} expectations")
     for entry in summary["candidates"]:
-        mark = "  ← published" if entry["candidate"] == summary["winner"] else ""
+        mark = "" if entry["candidate"] != summary["winner"] else "  ← best" if kept else "  ← published"
         table.add_row(
             f"candidate {entry['candidate']}", f"human IoU {entry['iou_human']:.3f}   {entry['fps']:.1f} FPS{mark}"
         )
-    table.add_row("model version", f"person_segmentation {summary['version']} ({summary['winner']})")
+    for entry in summary["failed"]:
+        table.add_row(f"candidate {entry['candidate']}", f"failed: {entry['reason']}")
+    stays = "champion stays: " if kept else ""
+    table.add_row(
+        "model version", f"person_segmentation {summary['version']} ({summary['model']})\n{stays}{summary['reason']}"
+    )
     clip = summary["clip"]
     counts = f"{clip['frames_out']} frames, {clip['frames_blanked']} blank, {clip['fps']:.1f} FPS"
     table.add_row("protected video", f"{summary['protected_video']}\n{counts}")

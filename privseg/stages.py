@@ -5,36 +5,30 @@ Everything heavy is imported inside the functions, so importing this module cost
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from privseg import dataset_versions, workspace
+from privseg import dataset_versions
 from privseg.errors import DataError, UsageError
+from privseg.model_stages import stage_champion, stage_evaluate, stage_export, stage_select, stage_train
 from privseg.params import Params, load_params
+from privseg.stage_files import INGESTED, MANIFEST, REPORTS, VALIDATED, write_json
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["EXPORTED", "STAGES", "VALIDATED", "read_json", "run_stage", "shares", "write_json"]
+__all__ = ["STAGES", "run_stage", "shares"]
 
 IDENTIFIED = Path("data/identified")
 ISOLATED = Path("data/isolated")
 CHOSEN = Path("data/chosen")
-INGESTED = Path("data/ingested")
 ANALYSED = Path("data/analysed.parquet")
 CLEANSED = Path("data/cleansed.parquet")
 MERGED = Path("data/merged.parquet")
-MANIFEST = Path("data/manifest.parquet")
-VALIDATED = Path("data/validated.json")
-REPORTS = Path("reports")
 VALIDATION = REPORTS / "validation"
 DATASET = REPORTS / "dataset.json"
-BENCHMARK = REPORTS / "benchmark"
-SELECTION = REPORTS / "selection.json"
-EXPORTED = Path("models_export/person_segmentation")
 
 
 def stage_identify(source: str) -> None:
@@ -156,53 +150,6 @@ def stage_validate() -> None:
     write_json(VALIDATED, {"dataset_version": report.dataset_version})
 
 
-def stage_train(candidate: str) -> None:
-    """Train one candidate."""
-    from privseg.training.train import train
-
-    train(load_params(), candidate, MANIFEST, INGESTED, Path("models") / candidate)
-
-
-def stage_evaluate(candidate: str) -> None:
-    """Measure accuracy, speed and complexity of one trained candidate."""
-    from privseg.benchmark.evaluate import evaluate
-
-    out = BENCHMARK / candidate / "result.json"
-    evaluate(load_params(), Path("models") / candidate, MANIFEST, INGESTED, out)
-
-
-def stage_select() -> None:
-    """Choose the winner and write the comparison page."""
-    from privseg.benchmark.report import report
-    from privseg.benchmark.select import select
-
-    params = load_params()
-    results = [BENCHMARK / candidate / "result.json" for candidate in params.candidates]
-    select(params, results, SELECTION)
-    report(results, SELECTION, Path("reports/benchmark.html"))
-
-
-def stage_export() -> None:
-    """Write the winner as ONNX with its record."""
-    from privseg.serving.export import export
-
-    params = load_params()
-    selection = read_json(SELECTION)
-    winner = str(selection["winner"])
-    source = read_json(Path("source.json"))
-    provenance = {
-        "git_sha": source["git_sha"],
-        "git_dirty": source["dirty"],
-        "dvc_revision": workspace.record_run(Path.cwd(), "Candidates trained and compared"),
-        "dataset_version": read_json(VALIDATED)["dataset_version"],
-        "candidate": winner,
-        "profile": params.profile,
-        "metrics": read_json(BENCHMARK / winner / "result.json")["accuracy"],
-        "data_terms": sorted({source.terms for source in params.sources.values() if source.terms}),
-    }
-    export(params, Path("models") / winner, EXPORTED, provenance=provenance)
-
-
 STAGES = {
     "identify": stage_identify,
     "isolate": stage_isolate,
@@ -217,6 +164,7 @@ STAGES = {
     "validate": stage_validate,
     "train": stage_train,
     "evaluate": stage_evaluate,
+    "champion": stage_champion,
     "select": stage_select,
     "export": stage_export,
 }
@@ -229,31 +177,6 @@ def shares(root: Path, source: str) -> int:
     limits = load_params(root / "params.yaml").ingest
     chosen = len(read_chosen(root / CHOSEN / f"{source}.parquet"))
     return min(limits.workers, math.ceil(chosen / limits.shard_size))
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        DataError: The file is missing or holds none.
-    """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(path, "does not exist", "run the earlier stages: dvc repro") from None
-    except ValueError as error:
-        raise DataError(path, f"is not JSON ({error})", "remove it and run dvc repro") from None
-    if not isinstance(value, dict):
-        raise DataError(path, "holds no JSON object", "remove it and run dvc repro")
-    return value
-
-
-def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write a JSON object by replacement, keys sorted."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    partial.replace(path)
 
 
 def run_stage(name: str, argument: str | None) -> None:

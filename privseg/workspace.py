@@ -7,12 +7,12 @@ run and dataset versions are tags there, so any earlier state can be checked out
 ::
 
     <home>/                       .privseg/generated or .privseg/public by default
-        workspace/                code snapshot, dvc.yaml, params.yaml, raw/ (links), data/, models/, reports/
+        workspace/                code, dvc.yaml, params.yaml, raw/ (links), champion/, data/, models/, reports/
         dvc-store/                the DVC remote (a directory), unless PRIVSEG_DVC_REMOTE names another
         model_repository/         what Triton serves
         triton/                   the local server's log, ports and pid
         airflow/                  AIRFLOW_HOME
-        out/                      protected video, report, summary
+        out/                      protected video, report, summary, decisions
 """
 
 from __future__ import annotations
@@ -27,21 +27,31 @@ import yaml
 
 import privseg
 from privseg import dataset_remote, dataset_store
-from privseg.errors import DataError, StorageError, UsageError
+from privseg.errors import DataError, GateFailedError, StorageError, UsageError
 from privseg.params import check_params, load_params, read_params_file
-from privseg.repro import run
+from privseg.repro import run, up_to_date
+from privseg.serving.artifact import MODEL_NAME
+from privseg.serving.versions import accepted, verify
 
 __all__ = [
+    "CHAMPION",
+    "CHAMPION_FILE",
     "Workspace",
     "prepare",
     "record_dataset",
     "record_run",
     "source_revision",
+    "take_champion",
 ]
+
+CHAMPION = Path("champion")  # the model the next challenger must beat, as it lay in the repository
+CHAMPION_FILE = "champion.json"  # which version it is
 
 _SNAPSHOT = ("dvc.yaml", ".dvcignore", ".dvc/config", ".dvc/.gitignore")
 # DVC holds what stages make. It says so to git itself, but takes that back when a later stage of the same run fails.
-_GITIGNORE = b"__pycache__/\n*.partial\n/raw/\n/data/\n/models/\n/models_export/\n/reports/*\n!/reports/*.json\n"
+_GITIGNORE = (
+    b"__pycache__/\n*.partial\n/raw/\n/champion/\n/data/\n/models/\n/models_export/\n/reports/*\n!/reports/*.json\n"
+)
 _GIT = ("git", "-c", "user.name=privseg", "-c", "user.email=privseg@localhost", "-c", "commit.gpgsign=false")
 
 
@@ -94,6 +104,45 @@ def prepare(home: Path, *, data: Path | None = None, overrides: dict[str, str] |
     return Workspace(path, sorted(params.sources), list(params.candidates))
 
 
+def take_champion(workspace: Path, repository: Path, published: dict[str, Any] | None) -> int | None:
+    """Copy the model that serves into the workspace, for the next challenger to beat.
+
+    What this workspace published itself is taken only once something of the pipeline has changed: until then its
+    results stand, the comparison with the champion of before included, and a second run repeats nothing.
+
+    Args:
+        workspace: The workspace's folder.
+        repository: The model repository.
+        published: What the last run from this workspace published: ``version`` and ``sha256``; None: nothing yet.
+
+    Returns:
+        The version to beat; None where nothing serves.
+
+    Raises:
+        StorageError: The repository cannot be read, or the workspace not written.
+    """
+    serving = accepted(repository)
+    found = {"version": serving, "sha256": _intact(repository, serving)}
+    folder, partial = workspace / CHAMPION, workspace / f"{CHAMPION}.partial"
+    held = _held(folder / CHAMPION_FILE)
+    if held == found or (held and found == published and up_to_date(workspace)):
+        champion: int | None = held["version"]
+        return champion
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        if serving is None:
+            partial.mkdir()
+        else:
+            shutil.copytree(repository / MODEL_NAME / str(serving), partial)
+        (partial / CHAMPION_FILE).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        if folder.is_dir():
+            shutil.rmtree(folder)
+        partial.rename(folder)
+    except OSError as error:
+        raise StorageError.from_os_error(folder, error) from error
+    return serving
+
+
 def record_dataset(workspace: Path, version: str) -> str:
     """Push the dataset to the DVC remote, commit ``dvc.lock`` and tag it with a summary; returns the tag.
 
@@ -130,6 +179,25 @@ def source_revision(checkout: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UsageError("git", "is not installed", "apt-get install git") from None
     return {"git_sha": head or None, "dirty": dirty, "version": privseg.__version__}
+
+
+def _intact(repository: Path, version: int | None) -> str | None:
+    """The hash that names a version's model; None where its files do not belong together, or there is none."""
+    if version is None:
+        return None
+    try:
+        return str(verify(repository, version)["sha256"])
+    except GateFailedError:
+        return None
+
+
+def _held(file: Path) -> dict[str, Any] | None:
+    """Which model the workspace holds as champion; None if that is not known."""
+    try:
+        held = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return held if isinstance(held, dict) and held.keys() == {"version", "sha256"} else None
 
 
 def _copy_snapshot(checkout: Path, path: Path) -> None:

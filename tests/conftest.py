@@ -8,6 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# how long an example takes says something about the machine, not about the code
+settings.register_profile("privseg", deadline=None)
+settings.load_profile("privseg")
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +58,7 @@ def tiny_overrides() -> dict[str, str]:
         "sources.scenes.count": "48",
         "sources.scenes.test_share": "0.3",
         "train.smoke": profile,
-        "benchmark.smoke": "{max_test_images: 6, timed_runs: 3, warm_up_runs: 0}",
+        "benchmark.smoke": "{max_test_images: 6, timed_runs: 3, warm_up_runs: 0, shapes: [[128, 128]]}",
         "select.max_latency_ms": "60000",
         # tiny pictures hold tiny people
         "cleanse": "{min_original_side: 32, min_component_height: 2, min_human_ratio: 0.0, min_pixel_std: 0.5}",

@@ -48,6 +48,7 @@ def test_help_loads_nothing_heavy() -> None:
         (["stage", "ingest", "scenes"], 2, "workspace"),
         (["workspace", "--data", "nowhere"], 2, "nowhere"),
         (["workspace", "--set", "profile=huge"], 2, "profile"),
+        (["workspace", "--recipe", "nowhere.yaml"], 2, "nowhere.yaml"),
     ],
 )
 def test_a_fault_is_one_line_that_names_the_object_and_the_next_step(

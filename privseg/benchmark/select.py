@@ -1,4 +1,4 @@
-"""Choose the candidate to serve."""
+"""Choose the candidate to serve, and whether it replaces the model that serves."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from privseg.benchmark.challenge import IMAGES_FILE, challenge
 from privseg.datasets.manifest import write_atomic
 from privseg.errors import DataError, GateFailedError, UsageError
 from privseg.params import Params
@@ -13,35 +14,50 @@ from privseg.params import Params
 __all__ = ["read_result", "select"]
 
 
-def select(params: Params, results: list[Path], out_file: Path) -> dict[str, Any]:
-    """Take the candidate with the highest F-beta of human pixels among those fast enough.
+def select(
+    params: Params,
+    results: list[Path],
+    out_file: Path,
+    *,
+    champion: Path | None = None,
+    checkpoints: dict[str, str] | None = None,
+) -> dict[str, Any]:
+    """Take the candidate with the highest score among those fast enough, and hold it against the model that serves.
 
-    Recall counts more than precision: a person left unprotected harms, a wall protected only looks odd. Equal scores
-    go to the faster candidate.
+    The score is the F-beta of human pixels, ``(1 + b²) · precision · recall / (b² · precision + recall)``. Recall
+    counts more than precision: a person left unprotected harms, a wall protected only looks odd. Equal scores go to
+    the faster candidate. The latency is the median for one picture of ``image.size`` squared in
+    ``select.latency_runtime``.
 
     Args:
-        params: The latency budget, beta and the least acceptable IoU.
-        results: Files that ``evaluate`` wrote, one a candidate.
+        params: The rules: ``select``, ``image.size`` and the seed.
+        results: Files that ``evaluate`` wrote, one a candidate; each one's pixels by picture lie beside it.
         out_file: The JSON file to write.
+        champion: Folder with the measurement of the model that serves; None: nothing serves.
+        checkpoints: SHA-256 of the weights, by candidate; the model that serves never replaces itself.
 
     Returns:
-        What was written: the winner, the rule, and for every candidate its figures and why it was taken or not.
+        What was written: ``winner``; ``rule``; ``candidates``, each with its figures and why it was taken or not;
+        ``failed``, those that could not be trained or measured, with the reason; and what `challenge` decided.
 
     Raises:
         UsageError: No results, or two of the same candidate.
-        DataError: A result cannot be used.
-        GateFailedError: No candidate is fast enough, or the best is not good enough; ``out_file`` stays as it was.
+        DataError: A result or the champion's measurement cannot be used.
+        GateFailedError: Too few candidates are left, none is fast enough, or the best is not good enough; ``out_file``
+            stays as it was.
         StorageError: ``out_file`` cannot be written.
     """
     rules = params.select
     if not results:
         raise UsageError("select", "got no benchmark result", "dvc repro evaluate")
-    measured = [read_result(path) for path in results]
-    names = [result["candidate"] for result in measured]
+    read = [read_result(path) for path in results]
+    names = [result["candidate"] for result in read]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise UsageError("select", f"got {repeated[0]} more than once", "name each candidate's result once")
+    failed = [{"candidate": r["candidate"], "reason": r["failed"]} for r in read if "failed" in r]
+    _require_survivors(failed, len(results), rules.min_survivors)
 
-    table = [_judge(result, rules.max_latency_ms, rules.beta) for result in measured]
+    table = [_judge(result, params) for result in read if "failed" not in result]
     table.sort(key=lambda row: (-row["score"], row["p50_ms"]))
     accepted = [row for row in table if row["accepted"]]
     if not accepted:
@@ -61,22 +77,29 @@ def select(params: Params, results: list[Path], out_file: Path) -> dict[str, Any
     for row in accepted[1:]:
         row["reason"] = f"within the budget, but scores less than {winner['candidate']}"
     winner["reason"] = f"highest score within {rules.max_latency_ms:g} ms"
+    name = winner["candidate"]
+    images = results[names.index(name)].with_name(IMAGES_FILE)
+    verdict = challenge(params, images, champion, checkpoint_sha256=(checkpoints or {}).get(name))
     selection = {
-        "winner": winner["candidate"],
+        "winner": name,
         "rule": {
             "score": f"F-beta of human pixels, beta {rules.beta:g}",
             "beta": rules.beta,
             "max_latency_ms": rules.max_latency_ms,
+            "latency_runtime": rules.latency_runtime,
             "min_iou": rules.min_iou,
+            "min_gain": rules.min_gain,
         },
         "candidates": table,
+        "failed": failed,
+        **verdict,
     }
     write_atomic(out_file, (json.dumps(selection, indent=2) + "\n").encode())
     return selection
 
 
 def read_result(path: Path) -> dict[str, Any]:
-    """Read a file that ``evaluate`` wrote.
+    """Read a file that ``evaluate`` wrote: measurements, or ``{"candidate": …, "failed": reason}``.
 
     Raises:
         DataError: It is missing, is no JSON, or lacks a figure.
@@ -84,6 +107,9 @@ def read_result(path: Path) -> dict[str, Any]:
     again = "dvc repro evaluate"
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
+        str(result["candidate"])
+        if "failed" in result:
+            return dict(result)
         for section, names in {
             "accuracy": ("iou_human", "dice", "pixel_accuracy", "precision", "recall"),
             "complexity": ("parameters", "flops"),
@@ -91,7 +117,10 @@ def read_result(path: Path) -> dict[str, Any]:
         }.items():
             for name in names:
                 float(result[section][name])
-        str(result["candidate"])
+        for measurement in result.get("measurements", []):
+            for name in ("height", "width", "batch", "p50_ms"):
+                float(measurement[name])
+            str(measurement["runtime"])
     except FileNotFoundError:
         raise DataError(path, "does not exist", again) from None
     except (OSError, ValueError, TypeError) as error:
@@ -101,12 +130,24 @@ def read_result(path: Path) -> dict[str, Any]:
     return dict(result)
 
 
-def _judge(result: dict[str, Any], max_latency_ms: float, beta: float) -> dict[str, Any]:
+def _require_survivors(failed: list[dict[str, str]], asked: int, least: int) -> None:
+    left, needed = asked - len(failed), min(least, asked)
+    if left < needed:
+        reasons = "; ".join(f"{entry['candidate']}: {entry['reason']}" for entry in failed)
+        raise GateFailedError(
+            "select",
+            f"{left} of {asked} candidates could be trained and measured, {needed} are needed ({reasons})",
+            f"mend the cause, then in the workspace: dvc repro --force --single-item train@{failed[0]['candidate']}",
+        )
+
+
+def _judge(result: dict[str, Any], params: Params) -> dict[str, Any]:
     """Score one candidate from its own precision and recall, so that beta may change without measuring again."""
-    accuracy, latency = result["accuracy"], float(result["speed"]["p50_ms"])
-    precision, recall, weight = float(accuracy["precision"]), float(accuracy["recall"]), beta * beta
+    accuracy, rules = result["accuracy"], params.select
+    precision, recall, weight = float(accuracy["precision"]), float(accuracy["recall"]), rules.beta * rules.beta
     below = weight * precision + recall
-    fast = latency <= max_latency_ms
+    latency = _latency(result, rules.latency_runtime, params.image.size)
+    fast = latency <= rules.max_latency_ms
     return {
         "candidate": result["candidate"],
         "score": (1 + weight) * precision * recall / below if below else 0.0,
@@ -115,5 +156,14 @@ def _judge(result: dict[str, Any], max_latency_ms: float, beta: float) -> dict[s
         "recall": recall,
         "p50_ms": latency,
         "accepted": fast,
-        "reason": "" if fast else f"too slow: {latency:.0f} ms of {max_latency_ms:g} ms",
+        "reason": "" if fast else f"too slow: {latency:.0f} ms of {rules.max_latency_ms:g} ms",
     }
+
+
+def _latency(result: dict[str, Any], runtime: str, size: int) -> float:
+    """Median for one picture in the runtime that counts; where that was not measured, in the result's first one."""
+    wanted = (runtime, size, size, 1)
+    for found in result.get("measurements", []):
+        if (found["runtime"], found["height"], found["width"], found["batch"]) == wanted:
+            return float(found["p50_ms"])
+    return float(result["speed"]["p50_ms"])

@@ -1,77 +1,163 @@
-"""How long a model takes for one picture."""
+"""How long a model takes for a picture: every runtime, at every shape, one after the other."""
 
 from __future__ import annotations
 
-import platform
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
-__all__ = ["Latency", "hardware", "measure_latency"]
+from privseg.benchmark.runtimes import Engine, onnxruntime_engine, openvino_engine, pytorch_engine
+from privseg.params import BenchmarkProfile, Params
+
+__all__ = ["BATCHES", "LEAST_RUNS", "Timing", "best_batch", "measure_speed", "time_engine"]
+
+LEAST_RUNS = 3
+BATCHES = (2, 4, 8, 16, 32, 64)
+"""Pictures at once that are tried on a GPU, after one."""
 
 
 @dataclass(frozen=True)
-class Latency:
-    """Time for one picture from bytes to probability, batch of one.
+class Timing:
+    """Time from pictures in memory to their person probability in memory.
 
     Attributes:
-        p50_ms: Median in milliseconds.
-        p95_ms: 95th percentile in milliseconds.
-        fps: Pictures a second at the median.
-        runtime: What ran the model.
-        size: Height and width of the picture in pixels.
+        runtime: ``pytorch``, ``onnxruntime`` or ``openvino``.
+        device: ``cpu`` or ``cuda``; on a GPU pictures and answer lie in its memory.
+        precision: Type of the numbers it computed with.
+        height: Of a picture in pixels.
+        width: Of a picture in pixels.
+        batch: Pictures at once.
+        threads: Threads of the processor it was allowed.
         runs: Timed runs.
+        p50_ms: Median time of a run in milliseconds.
+        p95_ms: 95th percentile of it.
+        fps: Pictures a second at the median.
     """
 
+    runtime: str
+    device: str
+    precision: str
+    height: int
+    width: int
+    batch: int
+    threads: int
+    runs: int
     p50_ms: float
     p95_ms: float
     fps: float
-    runtime: str
-    size: int
-    runs: int
 
 
-def measure_latency(segmentor: Any, size: int, *, warm_up_runs: int, timed_runs: int) -> Latency:
-    """Time a segmentor in PyTorch.
+def time_engine(
+    engine: Engine,
+    shape: tuple[int, int],
+    effort: BenchmarkProfile,
+    *,
+    batch: int = 1,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Timing:
+    """Time a loaded model run by run, after a warm-up.
+
+    Both warm-up and timed runs end early when they have taken ``effort.timed_seconds``, the latter with three runs at
+    least.
 
     Args:
-        segmentor: A ``PersonSegmentor``.
-        size: Height and width in pixels, a multiple of 32.
-        warm_up_runs: Runs before the clock counts.
-        timed_runs: Runs that are timed one by one.
+        engine: The model in its runtime.
+        shape: Height and width in pixels, multiples of 32.
+        effort: How many runs.
+        batch: Pictures at once.
+        clock: Gives seconds.
     """
-    image = torch.randint(0, 256, (1, size, size, 3), dtype=torch.uint8)
-    milliseconds = []
-    with torch.inference_mode():
-        for run in range(warm_up_runs + timed_runs):
-            start = time.perf_counter()
-            segmentor(image)
-            if run >= warm_up_runs:
-                milliseconds.append((time.perf_counter() - start) * 1000)
-    median, high = (float(value) for value in np.percentile(milliseconds, [50, 95]))
-    return Latency(median, high, 1000 / median, runtime="pytorch", size=size, runs=timed_runs)
+    pictures = np.random.default_rng(0).integers(0, 256, (batch, *shape, 3), dtype=np.uint8)
+    infer = engine.prepare(pictures)
+    for _ in _runs(effort.warm_up_runs, 0, effort.timed_seconds, clock):
+        infer()
+    seconds = []
+    for _ in _runs(effort.timed_runs, LEAST_RUNS, effort.timed_seconds, clock):
+        start = clock()
+        infer()
+        seconds.append(clock() - start)
+    median, high = (float(value) for value in np.percentile(seconds, [50, 95]))
+    return Timing(
+        engine.runtime,
+        engine.device,
+        engine.precision,
+        *shape,
+        batch=batch,
+        threads=engine.threads,
+        runs=len(seconds),
+        p50_ms=median * 1000,
+        p95_ms=high * 1000,
+        fps=batch / median,
+    )
 
 
-def hardware() -> dict[str, str | int]:
-    """Say what the measurements ran on: latencies compare only on the same."""
-    names = [
-        line.partition(":")[2].strip()
-        for line in _read(Path("/proc/cpuinfo")).splitlines()
-        if line.startswith("model name")
-    ]
-    return {
-        "cpu": names[0] if names else platform.processor() or platform.machine(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
+def _runs(most: int, least: int, seconds: float, clock: Callable[[], float]) -> Iterator[int]:
+    start = clock()
+    for run in range(most):
+        if run >= least and clock() - start >= seconds:
+            return
+        yield run
+
+
+def best_batch(measure: Callable[[int], Timing]) -> list[Timing]:
+    """Time a GPU with one picture at once, and with as many as give the most pictures a second.
+
+    Args:
+        measure: Times a batch of so many pictures; may raise ``torch.OutOfMemoryError``.
+
+    Returns:
+        One timing, or two if more at once are faster; none if not even one picture fits.
+    """
+    timings: list[Timing] = []
+    for batch in (1, *BATCHES):
+        try:
+            timings.append(measure(batch))
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            break
+    fastest = max(timings, key=lambda timing: timing.fps, default=None)
+    return timings[:1] if fastest is None or fastest is timings[0] else [timings[0], fastest]
+
+
+def measure_speed(segmentor: Any, onnx: bytes, params: Params) -> list[Timing]:
+    """Time a candidate at every shape in every runtime of the profile, and on the GPU where there is one.
+
+    One after the other, with as many threads as PyTorch has.
+
+    Args:
+        segmentor: A ``PersonSegmentor`` on the CPU.
+        onnx: The same as ONNX.
+        params: The profile's effort.
+
+    Returns:
+        First, in any case, what the latency budget is held against: ``select.latency_runtime`` at the dataset's size.
+
+    Raises:
+        GateFailedError: A runtime refuses the model.
+    """
+    effort, threads = params.benchmark_profile, torch.get_num_threads()
+    engines: dict[str, Callable[[], Engine]] = {
+        "pytorch": lambda: pytorch_engine(segmentor),
+        "onnxruntime": lambda: onnxruntime_engine(onnx, threads),
+        "openvino": lambda: openvino_engine(onnx, threads),
     }
+    shapes = list(dict.fromkeys([(params.image.size, params.image.size), *effort.shapes]))
+    timings = []
+    for runtime in dict.fromkeys([params.select.latency_runtime, *effort.runtimes]):
+        engine = engines[runtime]()
+        timings += [time_engine(engine, shape, effort) for shape in shapes]
+    if torch.cuda.is_available():
+        on_gpu = pytorch_engine(segmentor.to("cuda"), "cuda")
+        for shape in shapes:
+            timings += best_batch(partial(_time_batch, on_gpu, shape, effort))
+        segmentor.to("cpu")
+    return timings
 
 
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError:
-        return ""
+def _time_batch(engine: Engine, shape: tuple[int, int], effort: BenchmarkProfile, batch: int) -> Timing:
+    return time_engine(engine, shape, effort, batch=batch)

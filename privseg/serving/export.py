@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
-import tempfile
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import torch
 
 import privseg
-from privseg.errors import GateFailedError, StorageError
+from privseg.errors import GateFailedError
 from privseg.params import Params
 from privseg.serving.artifact import INPUT_NAME, OUTPUT_NAME, SIZE_MULTIPLE, write_artifact
 from privseg.serving.golden import Agreement, compare, draw_frame, run_onnx
+from privseg.training.onnx_file import to_onnx
 from privseg.training.segmentor import load_segmentor
 
-__all__ = ["check_parity", "export", "export_module", "to_onnx"]
+__all__ = ["check_parity", "export", "export_module"]
 
 PICTURES_PER_SIZE = 3
 _OFF_SQUARE = (256, 320)  # a second size, other sides: proves that height and width were left open
-_AXES = {0: "N", 1: "H", 2: "W"}
 
 
-def export(params: Params, candidate_dir: Path, out_dir: Path, *, provenance: Mapping[str, object]) -> dict[str, Any]:
+def export(
+    params: Params,
+    candidate_dir: Path,
+    out_dir: Path,
+    *,
+    provenance: Mapping[str, object],
+    half_weights: bool = False,
+) -> dict[str, Any]:
     """Write a trained candidate as ``out_dir/model.onnx`` and ``model.json``.
 
     Args:
@@ -34,24 +38,32 @@ def export(params: Params, candidate_dir: Path, out_dir: Path, *, provenance: Ma
         candidate_dir: What training wrote.
         out_dir: Where the artifact goes; nothing is written unless every check passed.
         provenance: Where the model came from; goes into the record as it is.
+        half_weights: Store the weights as float16, in half the bytes; computation stays in float32.
 
     Returns:
-        The record: ``provenance`` and sha256, created, input, output, opset, parity, parameters, privseg version.
+        The record: ``provenance`` and sha256, created, input, output, opset, parity, parameters, the type the weights
+        are stored in, privseg version.
 
     Raises:
         DataError: The candidate's files are missing or broken.
         GateFailedError: The ONNX model is invalid or answers differently from PyTorch.
         StorageError: The disk is full or cannot be written.
     """
-    return export_module(load_segmentor(candidate_dir), out_dir, params, provenance=provenance)
+    module = load_segmentor(candidate_dir)
+    return export_module(module, out_dir, params, provenance=provenance, half_weights=half_weights)
 
 
 def export_module(
-    module: torch.nn.Module, out_dir: Path, params: Params, *, provenance: Mapping[str, object]
+    module: torch.nn.Module,
+    out_dir: Path,
+    params: Params,
+    *,
+    provenance: Mapping[str, object],
+    half_weights: bool = False,
 ) -> dict[str, Any]:
     """Export any module that takes uint8 ``[N,H,W,3]`` RGB and returns uint8 ``[N,H,W]``; see ``export``."""
     module = module.eval()
-    content = to_onnx(module, params.export.opset)
+    content = to_onnx(module, params.export.opset, half_weights=half_weights)
     parity = check_parity(module, content, params)
     record = {
         **provenance,
@@ -60,6 +72,7 @@ def export_module(
         "size_multiple": SIZE_MULTIPLE,
         "opset": params.export.opset,
         "parameters": sum(weight.numel() for weight in module.parameters()),
+        "weights": "float16" if half_weights else "float32",
         "parity": {
             size: {"mean_difference": found.mean_difference, "mask_agreement": found.mask_agreement}
             for size, found in parity.items()
@@ -67,45 +80,6 @@ def export_module(
         "privseg_version": privseg.__version__,
     }
     return write_artifact(out_dir, content, record).record
-
-
-def to_onnx(module: torch.nn.Module, opset: int) -> bytes:
-    """Return the module as ONNX with batch, height and width left open; equal weights give equal bytes.
-
-    Raises:
-        GateFailedError: PyTorch cannot export it, or ONNX's checker refuses the result.
-        StorageError: The temporary directory is full.
-    """
-    picture = torch.zeros((1, 2 * SIZE_MULTIPLE, 3 * SIZE_MULTIPLE, 3), dtype=torch.uint8)
-    try:
-        with tempfile.TemporaryDirectory(prefix="privseg-export-") as folder, warnings.catch_warnings():
-            # The tracing exporter is deprecated, yet the other one needs onnxscript; tracing also warns wherever a
-            # library compares a size in Python. What a wrong trace would do, the parity check finds.
-            warnings.simplefilter("ignore")
-            path = Path(folder) / "model.onnx"
-            torch.onnx.export(
-                module,
-                (picture,),
-                path,
-                input_names=[INPUT_NAME],
-                output_names=[OUTPUT_NAME],
-                dynamic_axes={INPUT_NAME: _AXES, OUTPUT_NAME: _AXES},
-                opset_version=opset,
-                dynamo=False,
-            )
-            content = path.read_bytes()
-        onnx.checker.check_model(onnx.load_from_string(content), full_check=True)
-    except OSError as error:
-        raise StorageError.from_os_error(tempfile.gettempdir(), error) from error
-    except (
-        RuntimeError,
-        ValueError,
-        TypeError,
-        onnx.checker.ValidationError,
-        onnx.shape_inference.InferenceError,
-    ) as e:
-        raise GateFailedError("ONNX export", f"failed ({e})", "export another candidate or another opset") from e
-    return content
 
 
 def check_parity(module: torch.nn.Module, content: bytes, params: Params) -> dict[str, Agreement]:

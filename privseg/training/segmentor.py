@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
 import json
@@ -16,19 +17,22 @@ from privseg.errors import DataError
 from privseg.training._mm import MODELS, quiet_build
 from privseg.training.candidates import CANDIDATES, CLASSES
 from privseg.training.configs import candidate_config
+from privseg.training.open_size import open_sizes
 
 __all__ = ["CHECKPOINT_FILE", "RECORD_FILE", "PersonSegmentor", "inference_state", "load_segmentor"]
 
 CHECKPOINT_FILE = "checkpoint.pth"
 RECORD_FILE = "training.json"
 BACKGROUND, HUMAN = CLASSES.index("background"), CLASSES.index("human")
+# Parts of a decode head that work in training only: PIDNet's and DDRNet's second and third outputs.
+HELPERS = ("p_head", "p_cls_seg", "d_head", "d_cls_seg", "aux_head", "aux_cls_seg")
 
 
 class PersonSegmentor(nn.Module):
     """What is served: everything between a picture's bytes and the person probability.
 
-    Holds a candidate's backbone and decode head; the auxiliary heads are for training only. Fit for
-    ``torch.onnx.export`` with batch, height and width left open.
+    Shares the weights of a candidate's backbone, neck (if it has one) and decode head; what is for training only is
+    left out. Fit for ``torch.onnx.export`` with batch, height and width left open.
 
     Args:
         candidate: Name of the candidate.
@@ -39,7 +43,9 @@ class PersonSegmentor(nn.Module):
         super().__init__()
         self.candidate = candidate
         self.backbone = model.backbone
-        self.decode_head = model.decode_head
+        self.neck = model.neck if model.with_neck else nn.Identity()
+        self.decode_head = _without_helpers(model.decode_head)
+        open_sizes(self)
         colours = CANDIDATES[candidate]
         self.register_buffer("mean", torch.tensor(colours.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(colours.std).view(1, 3, 1, 1), persistent=False)
@@ -54,25 +60,33 @@ class PersonSegmentor(nn.Module):
             uint8 ``[N, H, W]``, the person probability times 255, rounded, at least 1; 0 where it is not a number.
         """
         pixels = (image.permute(0, 3, 1, 2).to(torch.float32) - self.mean) / self.std
-        logits = self.decode_head(self.backbone(pixels))
+        logits = self.decode_head(self.neck(self.backbone(pixels)))
         # With two classes, softmax is the sigmoid of their difference: one channel to resize instead of two.
         difference = logits[:, HUMAN : HUMAN + 1] - logits[:, BACKGROUND : BACKGROUND + 1]
         difference = functional.interpolate(
             difference, size=image.shape[1:3], mode="bilinear", align_corners=self.decode_head.align_corners
         )
-        probability = torch.sigmoid(difference.squeeze(1))
+        probability = torch.sigmoid(difference[:, 0])
         # 0 is kept for what could not be computed (NaN compares false): a client must be able to tell a broken model
         # from an empty scene.
         levels = torch.clamp(torch.round(probability * 255), min=1)
         return torch.where(probability >= 0, levels, torch.zeros_like(levels)).to(torch.uint8)
 
 
+def _without_helpers(head: nn.Module) -> nn.Module:
+    """The same head, weights shared, without the branches that only its losses look at."""
+    served = copy.copy(head)
+    served._modules = {name: part for name, part in head._modules.items() if name not in HELPERS}
+    return served
+
+
 def inference_state(model: nn.Module) -> dict[str, Tensor]:
     """Take the weights that a ``PersonSegmentor`` needs out of an ``EncoderDecoder``, on the CPU."""
+    helpers = tuple(f"decode_head.{name}." for name in HELPERS)
     return {
         key: value.detach().cpu().clone()
         for key, value in model.state_dict().items()
-        if key.startswith(("backbone.", "decode_head."))
+        if key.startswith(("backbone.", "neck.", "decode_head.")) and not key.startswith(helpers)
     }
 
 

@@ -1,73 +1,56 @@
-"""Train one candidate within a budget of seconds and iterations."""
+"""Train one candidate within a budget of seconds and iterations.
+
+Several GPUs or machines train one candidate together when ``torchrun`` starts the command::
+
+    torchrun --nproc-per-node 2 -m privseg stage train stdc1
+
+``batch_size`` is that of all processes together, so the result is the same in all but rounding, save for batch
+statistics: GPUs share them, CPUs do not, and see those of their own part of a batch only.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
-import tempfile
+import contextlib
 import uuid
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import cv2
 import torch
+from torch.utils.data import DataLoader
 
-from privseg.errors import DataError, GateFailedError, StorageError
+from privseg.errors import DataError, GateFailedError, PrivsegError, ServerUnavailableError, StorageError
 from privseg.params import Params
-from privseg.training._mm import Config, quiet_build
-from privseg.training._runner import BudgetHook, QuietRunner
+from privseg.training import _distributed
+from privseg.training._distributed import Processes
+from privseg.training._hooks import AverageHook, ValidationHook
+from privseg.training._logging import CurvesHook, ProgressHook
+from privseg.training._loop import PartsAmpOptimWrapper, PartsOptimWrapper, StepLoop, is_out_of_memory, parts_of_batch
+from privseg.training._mm import pseudo_collate, quiet_build
+from privseg.training._record import TrainingResult, fingerprint, pretrained_from, write_results
+from privseg.training._resume import CheckpointStore, ResumeHook, begin_anew, work_folder
+from privseg.training._runner import BudgetHook, DivergenceGuard, QuietRunner
+from privseg.training._stream import SampleStream, SeededDataset
+from privseg.training._validation import Validation, validation_rows
 from privseg.training.candidates import CANDIDATES
 from privseg.training.configs import candidate_config
-from privseg.training.data import PersonDataset, UnreadableSampleError, training_pipeline
-from privseg.training.segmentor import CHECKPOINT_FILE, RECORD_FILE, inference_state
+from privseg.training.data import PersonDataset, UnreadableSampleError, people_files, split_rows, training_pipeline
+from privseg.training.segmentor import inference_state
 
 __all__ = ["TrainingResult", "train"]
 
-CONFIG_FILE = "config.py"
-LOG_FILE = "train.log"
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """What a training did; the contents of ``training.json``.
-
-    Attributes:
-        candidate: Name of the candidate.
-        iterations: Optimiser steps made.
-        seconds: Wall-clock seconds they took.
-        final_loss: Loss of the last step.
-        seed: Seed of weights, order and augmentation.
-        crop: Height and width of a training crop in pixels.
-        batch_size: Crops a step.
-        pretrained: What the weights started from; empty: from scratch.
-        train_images: Images in the train split.
-        train_people_images: Those of them that show a person.
-        checkpoint_sha256: Of ``checkpoint.pth``.
-        versions: Of privseg, torch and mmsegmentation.
-    """
-
-    candidate: str
-    iterations: int
-    seconds: float
-    final_loss: float
-    seed: int
-    crop: int
-    batch_size: int
-    pretrained: str
-    train_images: int
-    train_people_images: int
-    checkpoint_sha256: str
-    versions: dict[str, str]
-
 
 def train(params: Params, candidate: str, manifest: Path, root: Path, out_dir: Path) -> TrainingResult:
-    """Train a candidate and write ``checkpoint.pth``, ``config.py``, ``train.log`` and ``training.json``.
+    """Train a candidate and write its weights, configuration, record, log and curves.
 
-    Nothing already in ``out_dir`` is touched before the training has succeeded. The same seed gives the same weights
-    as long as the iterations, not the seconds, end the training (the learning rate follows the clock, too).
+    ``checkpoint.pth`` are averaged weights (``params.train.ema``): the best on the validation split, where the
+    training is long enough for a look at it and there is one, else the last. ``training.json`` is the result;
+    ``config.py``, ``train.log``, ``tensorboard/`` and ``dvclive/`` say how it came about.
+
+    Nothing already in ``out_dir`` is touched before the training has succeeded. Until then it lives in
+    ``.NAME.training`` beside it, and a training that was killed goes on from its last checkpoint there. The same seed
+    gives the same weights on CPUs, killed or not and whatever the number of data loading processes, as long as the
+    iterations, not the seconds, end the training (the learning rate follows the clock, too); on GPUs, up to rounding.
 
     Args:
         params: The active profile's budget, the seed and the size of the images.
@@ -77,65 +60,62 @@ def train(params: Params, candidate: str, manifest: Path, root: Path, out_dir: P
         out_dir: Where the files go; made if need be.
 
     Raises:
-        UsageError: No such candidate.
-        DataError: The train split is empty, or an image of it cannot be read.
-        GateFailedError: The loss stopped being a number.
-        StorageError: ``out_dir`` cannot be written.
+        UsageError: No such candidate; the batch cannot be divided; or the candidate is in training there already.
+        DataError: The train split is empty, or an image cannot be read.
+        GateFailedError: The loss stopped being a number twice, or memory is too small for two images.
+        ServerUnavailableError: Another process of the same training failed.
+        StorageError: ``out_dir`` or the place beside it cannot be written.
     """
     profile = params.train_profile
-    config = candidate_config(candidate, crop=profile.crop)
-    dataset = PersonDataset(manifest, root, "train", training_pipeline(params.image.size, profile.crop))
-    settings = config.to_dict() | _settings(params, candidate)
-    budget = BudgetHook(candidate, profile.seconds, profile.max_iterations)
-    try:
-        out_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".training-", dir=out_dir) as staging_name:
-            staging = Path(staging_name)
-            model = _run(settings, dataset, budget, staging)
-            Config(settings).dump(staging / CONFIG_FILE)
-            checkpoint = io.BytesIO()  # straight to a file, torch would hide a full disk behind an error of its own
-            torch.save(_finite_state(candidate, model), checkpoint)
-            (staging / CHECKPOINT_FILE).write_bytes(checkpoint.getbuffer())
-            result = TrainingResult(
-                candidate=candidate,
-                iterations=budget.iterations,
-                seconds=round(budget.elapsed, 1),
-                final_loss=budget.loss,
-                seed=params.seed,
-                crop=profile.crop,
-                batch_size=profile.batch_size,
-                pretrained=CANDIDATES[candidate].pretrained,
-                train_images=len(dataset),
-                train_people_images=int(dataset.rows["is_human"].sum()),
-                checkpoint_sha256=hashlib.sha256(checkpoint.getbuffer()).hexdigest(),
-                versions={
-                    "privseg": version("privseg"),
-                    "torch": torch.__version__,
-                    "mmsegmentation": version("onedl-mmsegmentation"),
-                },
-            )
-            (staging / RECORD_FILE).write_text(json.dumps(asdict(result), indent=2) + "\n", encoding="utf-8")
-            # The record goes last: with it, the checkpoint beside it counts.
-            for name in (LOG_FILE, CONFIG_FILE, CHECKPOINT_FILE, RECORD_FILE):
-                (staging / name).replace(out_dir / name)
-    except OSError as error:
-        raise StorageError.from_os_error(out_dir, error) from error
-    return result
+    with _distributed.joined() as processes:
+        parts_of_batch(profile.batch_size, processes.count, profile.accumulate)
+        settings = _settings(params, candidate, processes)
+        rows = split_rows(manifest, root, "train")
+        people = people_files(root, rows)
+        pipeline = training_pipeline(
+            profile.crop, params.train.augment, people, edges=CANDIDATES[candidate].needs_edges
+        )
+        dataset = PersonDataset(manifest, root, "train", pipeline)
+        to_validate = validation_rows(manifest, root)
+        validation = None if to_validate is None else Validation(candidate, to_validate, root, processes)
+        try:
+            with work_folder(out_dir, candidate, first=processes.first) as work:
+                training = _Training(params, candidate, settings, processes, validation, work)
+                weights = training.run(dataset, fingerprint(params, candidate, settings, manifest, processes.device))
+                result = training.result(dataset) if processes.first else None
+                if result is not None:
+                    result = write_results(result, weights, settings, work, out_dir)
+        except OSError as error:
+            raise StorageError.from_os_error(out_dir, error) from error
+        done: TrainingResult = _distributed.from_first(result)
+    return done
 
 
-def _settings(params: Params, candidate: str) -> dict[str, Any]:
-    """Describe the optimiser and the loop the way mmengine does; they are also kept in ``config.py``."""
+def _settings(params: Params, candidate: str, processes: Processes) -> dict[str, Any]:
+    """Describe model, optimiser and loop the way mmengine does; they are also kept in ``config.py``."""
     profile = params.train_profile
-    return {
-        "train_dataloader": {
-            "batch_size": profile.batch_size,
-            "num_workers": profile.workers,
-            "persistent_workers": profile.workers > 0,
-            "sampler": {"type": "InfiniteSampler", "shuffle": True},
+    backbone = params.train.backbones.get(candidate)
+    config = candidate_config(
+        candidate,
+        crop=profile.crop,
+        loss=params.train.loss,
+        distributed=processes.count > 1 and processes.device.type == "cuda",
+        backbone_weights=Path(backbone) if backbone else None,
+    )
+    precision = _precision(params, processes.device)
+    wrapper = PartsAmpOptimWrapper if precision else PartsOptimWrapper
+    settings: dict[str, Any] = config.to_dict()
+    return settings | {
+        "train_cfg": {
+            "type": StepLoop.__name__,
+            "max_iters": profile.max_iterations,
+            "parts": profile.accumulate,
+            "seed": params.seed,
+            "candidate": candidate,
         },
-        "train_cfg": {"type": "IterBasedTrainLoop", "max_iters": profile.max_iterations},
         "optim_wrapper": {
-            "type": "OptimWrapper",
+            "type": wrapper.__name__,
+            **({"dtype": precision} if precision else {}),
             "optimizer": {"type": "AdamW", "lr": profile.learning_rate, "weight_decay": 0.01},
             "clip_grad": {"max_norm": 5.0},
             "paramwise_cfg": {
@@ -148,45 +128,166 @@ def _settings(params: Params, candidate: str) -> dict[str, Any]:
     }
 
 
-def _run(settings: dict[str, Any], dataset: PersonDataset, budget: BudgetHook, work_dir: Path) -> torch.nn.Module:
-    """Run mmengine's loop and return the trained model."""
-    opencv_threads = cv2.getNumThreads()
-    options = {key: value for key, value in settings.items() if key not in {"custom_imports", "model"}}
-    with quiet_build():
-        runner = QuietRunner(
-            model=settings["model"],
-            work_dir=str(work_dir),
-            **options | {"train_dataloader": settings["train_dataloader"] | {"dataset": dataset}},
+def _precision(params: Params, device: torch.device) -> str:
+    """The type of number that mixed precision uses: float16 only where the GPU has no bfloat16; empty: none."""
+    if device.type != "cuda" or not params.train.amp:
+        return ""
+    return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+
+
+class _Training:
+    """One training: mmengine's runner and the hooks around it.
+
+    Args:
+        params: As for ``train``.
+        candidate: As for ``train``.
+        settings: Model, optimiser and loop.
+        processes: Who trains together.
+        validation: The validation images; None: there are none.
+        work: Folder of the unfinished training.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        candidate: str,
+        settings: dict[str, Any],
+        processes: Processes,
+        validation: Validation | None,
+        work: Path,
+    ) -> None:
+        profile = params.train_profile
+        self.params = params
+        self.candidate = candidate
+        self.settings = settings
+        self.processes = processes
+        self.work = work
+        self.budget = BudgetHook(profile.seconds, profile.max_iterations)
+        self.averaged = AverageHook(params.train.ema)
+        self.validation = ValidationHook(validation, profile.validate_every, profile.patience, self.averaged)
+        self.curves = CurvesHook(work if processes.first else None, self.budget, self.validation)
+        self.progress = ProgressHook(candidate, self.budget, shown=processes.first)
+        self.parts = profile.accumulate
+        self.resumed = 0
+        self.diverged_at = 0
+
+    def run(self, dataset: PersonDataset, key: str) -> dict[str, torch.Tensor]:
+        """Train, from the last checkpoint if there is one of the same training; gives the weights to keep.
+
+        Raises:
+            DataError: An image cannot be read.
+            GateFailedError: The training diverged or does not fit into memory.
+            ServerUnavailableError: Another process failed.
+        """
+        store = CheckpointStore(self.work, key)
+        start = _distributed.from_first(store.load() if self.processes.first else None)
+        if start is None and self.processes.first:
+            begin_anew(self.work)
+        every = self.params.train_profile.checkpoint_seconds
+        remembered = {"budget": self.budget, "validation": self.validation, "curves": self.curves}
+        resume = ResumeHook(self.candidate, store, start, every, self.processes, self.averaged, remembered)
+        guard = DivergenceGuard(self.candidate, self.budget, resume)
+        remembered["guard"] = guard
+        hooks = [self.budget, guard, self.averaged, self.validation, self.curves, resume, self.progress]
+        opencv_threads = cv2.getNumThreads()
+        try:
+            with contextlib.ExitStack() as stack:
+                stack.callback(cv2.setNumThreads, opencv_threads)
+                stack.callback(self.curves.close)
+                stack.callback(self.progress.close)
+                with quiet_build():
+                    runner = self._runner(dataset, hooks)
+                stack.callback(runner.close)
+                runner.train()
+                self.parts, self.resumed, self.diverged_at = runner.train_loop.parts, resume.resumed, guard.first_at
+                last = inference_state(self.averaged.model(runner))
+        except PrivsegError:
+            raise
+        except (RuntimeError, MemoryError, UnreadableSampleError) as error:
+            raise self._explained(error) from error
+        weights = self.validation.weights or last
+        broken = next((key for key, value in weights.items() if not torch.isfinite(value).all()), None)
+        if broken:  # the last step may have spoilt them after its loss was seen
+            raise GateFailedError(
+                f"candidate {self.candidate}",
+                f"diverged: {broken} is not finite after the last iteration",
+                "lower learning_rate of the train profile in params.yaml, then train again",
+            )
+        return weights
+
+    def _runner(self, dataset: PersonDataset, hooks: list[Any]) -> QuietRunner:
+        profile, processes = self.params.train_profile, self.processes
+        stream = SampleStream(len(dataset), self.params.seed, profile.batch_size, processes.rank, processes.count)
+        loader = DataLoader(
+            SeededDataset(dataset, self.params.seed),
+            batch_size=stream.share,
+            sampler=stream,
+            num_workers=profile.workers,
+            persistent_workers=profile.workers > 0,
+            collate_fn=pseudo_collate,
+        )
+        return QuietRunner(
+            work_dir=str(self.work),
+            train_dataloader=loader,
             default_hooks={
                 "checkpoint": None,
                 "param_scheduler": None,
                 "logger": {"type": "LoggerHook", "interval": 10},
             },
-            custom_hooks=[budget],
+            custom_hooks=hooks,
             visualizer={"type": "Visualizer", "vis_backends": []},
+            launcher="pytorch" if processes.count > 1 else "none",
             # mmengine keeps loggers and hubs by name for the life of the process
             experiment_name=uuid.uuid4().hex,
+            **{key: value for key, value in self.settings.items() if key != "custom_imports"},
         )
-    try:
-        runner.train()
-    except UnreadableSampleError as error:
-        # from a data loading process the text comes with a traceback above it
-        fault = str(error).strip().splitlines()[-1].removeprefix(f"{UnreadableSampleError.__module__}.")
-        raise DataError("training sample", f"cannot be read: {fault}", "dvc repro --force ingest") from error
-    finally:
-        runner.close()
-        cv2.setNumThreads(opencv_threads)
-    return runner.model
 
+    def _explained(self, error: BaseException) -> PrivsegError:
+        """Turn what torch and mmengine raise into one line; a bug stays what it is."""
+        if isinstance(error, UnreadableSampleError):
+            # from a data loading process the text comes with a traceback above it
+            fault = str(error).strip().splitlines()[-1].removeprefix(f"{UnreadableSampleError.__module__}.")
+            return DataError("training sample", f"cannot be read: {fault}", "dvc repro --force ingest")
+        subject = f"candidate {self.candidate}"
+        if is_out_of_memory(error):
+            fault = f"does not fit into memory ({str(error).splitlines()[0] if str(error) else 'no more to be had'})"
+            return GateFailedError(
+                subject, fault, "lower crop or batch_size of the train profile in params.yaml, then train again"
+            )
+        if "DataLoader worker" in str(error):
+            fault = f"lost a data loading process: {str(error).splitlines()[0]}"
+            return GateFailedError(
+                subject, fault, "lower workers of the train profile in params.yaml, then train again"
+            )
+        if _distributed.has_lost_others(error):
+            fault = f"process {self.processes.rank} lost the others ({str(error).splitlines()[0]})"
+            return ServerUnavailableError(subject, fault, "see the message of the process that ended first")
+        raise error
 
-def _finite_state(candidate: str, model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Take the weights to keep; the last step may have spoilt them after its loss was seen."""
-    state = inference_state(model)
-    broken = next((key for key, value in state.items() if not torch.isfinite(value).all()), None)
-    if broken:
-        raise GateFailedError(
-            f"candidate {candidate}",
-            f"diverged: {broken} is not finite after the last iteration",
-            "lower learning_rate of the train profile in params.yaml, then train again",
+    def result(self, dataset: PersonDataset) -> TrainingResult:
+        """Put together what ``training.json`` says."""
+        params, profile, device = self.params, self.params.train_profile, self.processes.device
+        return TrainingResult(
+            candidate=self.candidate,
+            iterations=self.budget.iterations,
+            seconds=round(self.budget.elapsed, 1),
+            final_loss=self.budget.loss,
+            seed=params.seed,
+            crop=profile.crop,
+            batch_size=profile.batch_size,
+            accumulate=self.parts,
+            processes=self.processes.count,
+            device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+            precision=_precision(params, device) or "float32",
+            ema=params.train.ema,
+            loss=params.train.loss.model_dump(),
+            resumed=self.resumed,
+            diverged_at=self.diverged_at or None,
+            best_validation=self.validation.best,
+            best_iteration=self.validation.best_iteration,
+            early_stopped=self.validation.stopped,
+            pretrained=pretrained_from(params, self.candidate),
+            train_images=len(dataset),
+            train_people_images=int(dataset.rows["is_human"].sum()),
+            train_sources={str(k): int(n) for k, n in dataset.rows["source"].value_counts(sort=False).items()},
         )
-    return state

@@ -111,6 +111,14 @@ def test_empty_partition_is_named(make_pairs: Any, pairs_source: Any, tmp_path: 
         samples_of(tmp_path, **pairs_source)
 
 
+def test_every_so_many_pairs_are_held_out_for_testing(make_pairs: Any, pairs_source: Any, tmp_path: Path) -> None:
+    make_pairs(tmp_path / "train", list("abcdefghi"))
+    part = pairs_source["partitions"][0] | {"hold_out_every": 4}
+    pools = {sample.name: sample.pool for sample in samples_of(tmp_path, **pairs_source | {"partitions": [part]})}
+    assert {name for name, pool in pools.items() if pool == "test"} == {"a", "e", "i"}
+    assert set(pools.values()) == {"train", "test"}
+
+
 def test_pairs_without_partitions_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="partitions"):
         samples_of(tmp_path, kind="pairs")

@@ -17,9 +17,12 @@ import av
 import pytest
 
 from privseg.serving import local_triton
-from privseg.serving.versions import list_versions
+from privseg.serving.artifact import MODEL_NAME
+from privseg.serving.shipped import SHIPPED
+from privseg.serving.versions import current, list_versions
 from privseg.testing.airflow import airflow, standalone
 from privseg.testing.datasets import make_tiny_pairs
+from privseg.testing.triton import make_person_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -50,7 +53,10 @@ class MainJob:
 @pytest.fixture(scope="module")
 def job(tmp_path_factory: pytest.TempPathFactory, tiny_overrides: dict[str, str]) -> Iterator[MainJob]:
     home = tmp_path_factory.mktemp("main-job") / "home"
-    overrides = [word for name, text in tiny_overrides.items() for word in ("--set", f"{name}={text}")]
+    # hardly trained, a candidate is hardly sure of anybody, yet better than a champion that never sees a person
+    changes = tiny_overrides | {"benchmark.threshold": "0.1"}
+    overrides = [word for name, text in changes.items() for word in ("--set", f"{name}={text}")]
+    make_person_model(home / "model_repository" / MODEL_NAME / "1", kind="blank")
     try:
         done = privseg("run", *overrides, home=home)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
@@ -63,7 +69,7 @@ def test_it_ends_with_a_table_of_what_there_is(job: MainJob) -> None:
     summary = job.summary
     assert summary["gate"] == "passed"
     assert {entry["candidate"] for entry in summary["candidates"]} == {"bisenetv2", "stdc1", "efficientnet_lite0_fpn"}
-    assert summary["version"] == 1
+    assert (summary["version"], summary["outcome"]) == (2, "promote")
     for name in ("protected_video", "report", "gate_report", "gateway_metrics"):
         assert Path(summary[name]).stat().st_size > 0
     for word in (summary["dataset_version"], summary["winner"], "human IoU", "FPS"):
@@ -94,7 +100,7 @@ def test_the_dataset_is_a_version_that_dvc_can_bring_back(job: MainJob) -> None:
 
 
 def test_the_published_record_says_where_the_model_comes_from(job: MainJob) -> None:
-    record = json.loads((job.home / "model_repository/person_segmentation/1/model.json").read_text())
+    record = json.loads((job.home / "model_repository/person_segmentation/2/model.json").read_text())
     assert record["dataset_version"] == job.summary["dataset_version"]
     assert record["candidate"] == job.summary["winner"]
     revision = subprocess.run(
@@ -116,7 +122,7 @@ def test_a_second_run_reuses_everything(job: MainJob) -> None:
     assert again.returncode == 0, again.stderr
     assert "reusing its results" in again.stdout
     assert log.stat().st_mtime_ns == before
-    assert list_versions(job.home / "model_repository") == [1]
+    assert list_versions(job.home / "model_repository") == [1, 2]
 
 
 def test_anonymize_uses_the_published_model(job: MainJob, tmp_path: Path) -> None:
@@ -129,7 +135,7 @@ def test_anonymize_uses_the_published_model(job: MainJob, tmp_path: Path) -> Non
     assert done.returncode == 0, done.stderr
     written = json.loads(report.read_text())
     assert (written["frames_in"], written["frames_out"], written["frames_blanked"]) == (150, 150, 0)
-    assert written["model_versions"] == ["1"]
+    assert written["model_versions"] == ["2"]
     assert written["fps"] > 0
 
 
@@ -145,9 +151,37 @@ def test_airflow_standalone_shows_and_runs_the_dag(job: MainJob) -> None:
     assert state == "success"
     (event,) = [event for event in events if event["source_run_id"] == "by_scheduler"]
     assert event["name"] == "person_segmentation"
-    assert event["extra"]["version"] == 1
+    assert event["extra"]["version"] == 2
     assert event["extra"]["dataset_version"] == job.summary["dataset_version"]
-    assert list_versions(job.home / "model_repository") == [1]  # nothing had changed: the same model serves on
+    assert list_versions(job.home / "model_repository") == [1, 2]  # nothing had changed: the same model serves on
+
+
+def decisions(home: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (home / "out" / "decisions.jsonl").read_text().splitlines()]
+
+
+def test_a_winner_that_is_not_better_leaves_the_champion_where_it_is(job: MainJob) -> None:
+    done = privseg("run", *job.overrides, "--set", "select.confidence=0.97", home=job.home)
+
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "champion stays: it is the model that serves as version 2" in " ".join(done.stdout.split())
+    assert (job.summary["version"], job.summary["outcome"]) == (2, "keep")
+    assert list_versions(job.home / "model_repository") == [1, 2]
+    assert [decision["outcome"] for decision in decisions(job.home)] == ["promote", "keep"]
+    assert Path(job.summary["protected_video"]).stat().st_size > 0
+
+
+def test_without_a_candidate_in_the_budget_the_run_fails_and_the_champion_serves_on(job: MainJob) -> None:
+    selection = job.home / "workspace" / "reports" / "selection.json"
+    before = selection.read_bytes()
+
+    done = privseg("run", *job.overrides, "--set", "select.max_latency_ms=0.001", home=job.home)
+
+    assert done.returncode == 4, done.stdout[-3000:] + done.stderr[-3000:]
+    assert done.stderr.strip().splitlines()[-1].startswith("privseg: select: no candidate is within 0.001 ms")
+    assert decisions(job.home)[-1]["outcome"] == "refused"
+    assert selection.read_bytes() == before
+    assert list_versions(job.home / "model_repository") == [1, 2]
 
 
 def test_a_corrupt_file_stops_the_run_and_the_old_version_serves_on(job: MainJob, tmp_path: Path) -> None:
@@ -166,9 +200,24 @@ def test_a_corrupt_file_stops_the_run_and_the_old_version_serves_on(job: MainJob
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("privseg: ")
     assert victim.name in last
-    assert list_versions(job.home / "model_repository") == [1]
+    assert list_versions(job.home / "model_repository") == [1, 2]
     clip, out = job.home / "out" / "scene.mp4", tmp_path / "out.mp4"
     assert privseg("anonymize", str(clip), str(out), "--max-frames", "5", home=job.home).returncode == 0
+
+
+@pytest.mark.skipif(current(SHIPPED) is None, reason="this checkout comes without a model")
+def test_a_new_user_is_protected_by_the_shipped_model_at_once(job: MainJob, tmp_path: Path) -> None:
+    home, out, report = tmp_path / "home", tmp_path / "out.mp4", tmp_path / "report.json"
+    try:
+        assert privseg("triton", "up", home=home).returncode == 0
+        clip = job.home / "out" / "scene.mp4"
+        done = privseg("anonymize", str(clip), str(out), "--report", str(report), "--home", str(home))
+        assert done.returncode == 0, done.stderr
+        written = json.loads(report.read_text())
+        assert (written["frames_out"], written["frames_blanked"]) == (150, 0)
+        assert written["model_versions"] == ["1"]
+    finally:
+        local_triton.down(home / "triton")
 
 
 def test_without_triton_nothing_is_written(job: MainJob, tmp_path: Path) -> None:

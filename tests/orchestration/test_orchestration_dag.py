@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from privseg.runner import airflow_environment
+from privseg.serving.shipped import SHIPPED
+from privseg.serving.versions import current, list_versions
 from privseg.testing.airflow import airflow, run_dag
 from privseg.testing.datasets import make_tiny_pairs
 
@@ -65,6 +67,8 @@ def test_it_is_weekly_and_the_gate_stands_between_the_data_and_training(parsed: 
     edges: dict[str, list[str]] = parsed["edges"]  # type: ignore[assignment]
     assert "record_dataset" in edges["validate"]
     assert "train" in edges["record_dataset"]
+    assert edges["evaluate"] == ["champion"]
+    assert edges["champion"] == ["select"]
     assert edges["publish"] == []
     assert "publish" in edges["export"]
     assert parsed["mapped"] == ["evaluate", "identify", "ingest", "ingest_shard", "train"]
@@ -104,4 +108,5 @@ def test_bad_data_stops_the_run_before_training_and_names_the_file(airflow_home:
     assert run.tasks["record_dataset"] == "upstream_failed"
     assert not any(state == "success" for name, state in run.tasks.items() if name.startswith(("train", "publish")))
     assert victim.name in run.log
-    assert not (airflow_home / "model_repository").exists()
+    shipped = [1] if current(SHIPPED) else []
+    assert list_versions(airflow_home / "model_repository") == shipped

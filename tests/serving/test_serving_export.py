@@ -16,10 +16,11 @@ from torch.nn import functional
 from privseg.errors import DataError, GateFailedError
 from privseg.params import Params, load_params
 from privseg.serving.admin import Endpoint
-from privseg.serving.export import check_parity, export, export_module, to_onnx
+from privseg.serving.export import check_parity, export, export_module
 from privseg.serving.golden import compare, draw_frame, golden_frame, run_onnx
 from privseg.serving.repository import publish, verify
 from privseg.testing.triton import running_triton
+from privseg.training.onnx_file import to_onnx
 from privseg.training.segmentor import load_segmentor
 
 PROVENANCE = {"git_sha": "abc", "candidate": "tiny", "dataset_version": "d1", "metrics": {"iou": 0.5}}

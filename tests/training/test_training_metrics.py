@@ -11,6 +11,7 @@ from privseg.training.metrics import BinaryConfusion
 SHAPE = (5, 7)
 PREDICTIONS = hnp.arrays(bool, SHAPE)
 TRUTHS = hnp.arrays(np.uint8, SHAPE, elements=st.sampled_from([0, 1, 255]))
+EMPTY = st.sampled_from([0, 1, 255]).map(lambda value: np.full(SHAPE, value, np.uint8))  # of one label or the other
 
 
 def counted(*pairs: tuple[np.ndarray, np.ndarray]) -> BinaryConfusion:
@@ -29,20 +30,25 @@ def test_counts_agree_with_pixel_by_pixel(prediction, truth):
     assert vars(counted((prediction, truth))) == expected
 
 
-@given(PREDICTIONS, TRUTHS)
+@given(PREDICTIONS | EMPTY.map(lambda picture: picture == 1), TRUTHS | EMPTY)
 def test_metrics_agree_with_sets_of_pixels(prediction, truth):
+    labelled = {pixel for pixel in np.ndindex(SHAPE) if truth[pixel] != 255}
+    human = {pixel for pixel in labelled if truth[pixel] == 1}
+    found = {pixel for pixel in labelled if prediction[pixel]}
+    background, left = labelled - human, labelled - found
+
+    def share(part, whole):
+        return len(part) / len(whole) if whole else float(found == human)
+
     confusion = counted((prediction, truth))
-    found = {i for i in range(truth.size) if prediction.flat[i] and truth.flat[i] != 255}
-    human = {i for i in range(truth.size) if truth.flat[i] == 1}
-    if found | human:
-        assert confusion.iou_human == pytest.approx(len(found & human) / len(found | human))
-        assert confusion.dice == pytest.approx(2 * len(found & human) / (len(found) + len(human)))
-    if found:
-        assert confusion.precision == pytest.approx(len(found & human) / len(found))
-    if human:
-        assert confusion.recall == pytest.approx(len(found & human) / len(human))
-    if (labelled := int((truth != 255).sum())) > 0:
-        assert confusion.pixel_accuracy == pytest.approx(1 - len(found ^ human) / labelled)
+    assert confusion.pixel_accuracy == share((human & found) | (background & left), labelled)
+    assert confusion.iou_human == share(human & found, human | found)
+    assert confusion.iou_background == share(background & left, background | left)
+    assert confusion.mean_iou == (confusion.iou_human + confusion.iou_background) / 2
+    assert confusion.precision == share(human & found, found)
+    assert confusion.recall == share(human & found, human)
+    sizes = len(human) + len(found)
+    assert confusion.dice == (2 * len(human & found) / sizes if sizes else 1.0)
 
 
 @given(PREDICTIONS, TRUTHS, PREDICTIONS)

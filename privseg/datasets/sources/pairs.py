@@ -43,9 +43,11 @@ class PairsSource:
             found = list_images(images)
             if not found:
                 raise DataError(images, "holds no sample; expected images *.jpg or *.png", "correct the path")
-            for image in found:
+            for index, image in enumerate(sorted(found)):
                 stem = PurePath(image).stem
-                entries.append(Entry(stem, part.pool, f"{images}/{image}", f"{masks}/{stem}{part.mask_suffix}.png"))
+                held_out = part.hold_out_every is not None and index % part.hold_out_every == 0
+                pool = "test" if held_out else part.pool
+                entries.append(Entry(stem, pool, f"{images}/{image}", f"{masks}/{stem}{part.mask_suffix}.png"))
         return to_samples(entries, labels, limit=self.params.limit, folder=self.root, expected="image files")
 
 

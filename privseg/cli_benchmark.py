@@ -1,0 +1,54 @@
+"""``privseg benchmark``. Imports happen inside the command, so that ``--help`` is instant."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from privseg import pipeline
+from privseg.cli_options import DataOption, HomeOption, JsonOption, show_table
+from privseg.errors import DataError
+
+__all__ = ["benchmark"]
+
+REPORTS = Path("workspace") / "reports"
+
+
+def benchmark(data: DataOption = None, home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Show the last comparison of the candidates, what was chosen and why, and where its page lies."""
+    from privseg.benchmark.columns import SUMMARY, verdict
+
+    reports = (home or pipeline.default_home(data)) / REPORTS
+    results = _read(reports / "results.json")
+    if as_json:
+        print(json.dumps(results, indent=2))
+        return
+    show_table(
+        ["candidate", *(column.heading for column in SUMMARY), "out, because"],
+        [
+            [
+                row["candidate"] + (" ★" if row["candidate"] == results["winner"] else ""),
+                *(column.text(row) for column in SUMMARY),
+                "" if row["accepted"] else row["reason"],
+            ]
+            for row in results["candidates"]
+        ],
+    )
+    for row in results["failed"]:
+        print(f"{row['candidate']} failed: {row['reason']}")
+    print(verdict(results))
+    print(f"page: {reports / 'benchmark.html'}")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+        version = results["schema_version"]
+    except FileNotFoundError:
+        raise DataError(path, "there is no benchmark here yet", "privseg run, or dvc repro select there") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(path, f"is not a benchmark ({error})", "dvc repro --force select in the workspace") from None
+    if version != 1:
+        raise DataError(path, f"is of another version ({version})", "dvc repro --force select in the workspace")
+    return dict(results)

@@ -1,0 +1,192 @@
+"""The stages from training on, called as DVC calls them: failed candidates, champion and challenger, refusals."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from privseg import stages, workspace
+from privseg.errors import DataError, GateFailedError
+from privseg.serving.artifact import MODEL_NAME, read_artifact
+from privseg.testing.tiny_dataset import make_tiny_dataset
+from privseg.testing.triton import Kind, make_person_model
+from privseg.training import train as training
+
+BROKEN, GOOD = "stdc1", "efficientnet_lite0_fpn"
+OVERRIDES = {
+    "candidates": f"[{BROKEN}, {GOOD}]",
+    "image.size": "96",
+    "benchmark.threshold": "0.25",  # hardly trained, a candidate is hardly sure of anybody
+    "train.smoke": "{seconds: 600, max_iterations: 3, batch_size: 2, crop: 64, learning_rate: 0.003}",
+    "benchmark.smoke": "{max_test_images: 8, timed_runs: 3, warm_up_runs: 0, shapes: [[96, 96]]}",
+    "select": "{max_latency_ms: 60000, min_survivors: 1}",
+}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with one candidate that diverged and one that was trained and measured."""
+    root = workspace.prepare(tmp_path_factory.mktemp("models") / "home", overrides=OVERRIDES).path
+    manifest, pictures = make_tiny_dataset(root / "drawn", splits=("train",) * 8 + ("test",) * 8)
+    (root / "data").mkdir()
+    shutil.copy(manifest, root / "data/manifest.parquet")
+    shutil.copytree(pictures, root / "data/ingested")
+    (root / "data/validated.json").write_text('{"dataset_version": "ds-drawn"}')
+    real = training.train
+
+    def train(params: Any, candidate: str, *places: Path) -> Any:
+        if candidate == BROKEN:
+            raise GateFailedError(f"candidate {candidate}", "diverged: the loss is nan", "lower learning_rate")
+        return real(params, candidate, *places)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        patch.setattr(training, "train", train)
+        for step in ("train", "evaluate"):
+            for candidate in (BROKEN, GOOD):
+                stages.run_stage(step, candidate)
+    return root
+
+
+@pytest.fixture
+def root(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The workspace, as the current folder, before anything was decided."""
+    monkeypatch.chdir(trained)
+    for leftover in (trained / "reports/selection.json", trained.parent / "out/decisions.jsonl"):
+        leftover.unlink(missing_ok=True)
+    return trained
+
+
+def set_parameter(root: Path, section: str, name: str, value: float) -> None:
+    values = yaml.safe_load((root / "params.yaml").read_text())
+    values[section][name] = value
+    (root / "params.yaml").write_text(yaml.safe_dump(values))
+
+
+def meet(root: Path, champion: Kind | None, folder: Path) -> dict[str, Any]:
+    """Let the candidates meet a model that serves; return the selection."""
+    if champion:
+        make_person_model(folder / "repository" / MODEL_NAME / "1", kind=champion)
+    workspace.take_champion(root, folder / "repository", None)
+    stages.run_stage("champion", None)
+    stages.run_stage("select", None)
+    selection: dict[str, Any] = json.loads((root / "reports/selection.json").read_text())
+    return selection
+
+
+def decisions(root: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (root.parent / "out/decisions.jsonl").read_text().splitlines()]
+
+
+def test_a_failed_candidate_leaves_its_reason_and_does_not_stop_the_others(
+    root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    failed = json.loads((root / "models" / BROKEN / "failed.json").read_text())
+    reason = f"candidate {BROKEN}: diverged: the loss is nan"
+    assert failed == {"candidate": BROKEN, "reason": reason, "next_step": "lower learning_rate"}
+    result = json.loads((root / "reports/benchmark" / BROKEN / "result.json").read_text())
+    assert result == {"candidate": BROKEN, "failed": reason}
+
+    selection = meet(root, None, tmp_path)
+    assert selection["failed"] == [{"candidate": BROKEN, "reason": reason}]
+    assert [row["candidate"] for row in selection["candidates"]] == [GOOD]
+    assert (selection["winner"], selection["outcome"]) == (GOOD, "promote")
+    assert BROKEN in (root / "reports/benchmark.html").read_text()
+
+    capfd.readouterr()
+    stages.run_stage("evaluate", BROKEN)
+    assert capfd.readouterr().err.count(reason) == 1
+
+
+def test_a_worse_challenger_is_refused_and_that_is_recorded(root: Path, tmp_path: Path) -> None:
+    selection = meet(root, "bright", tmp_path)  # it sees exactly the drawn people, who are bright
+    assert selection["outcome"] == "keep"
+    assert selection["champion"]["version"] == 1
+    assert selection["champion"]["score"] == 1
+    assert selection["bootstrap"]["wins"] == 0
+    assert selection["bootstrap"]["mean_difference"] < 0
+    (decision,) = decisions(root)
+    assert decision["time"]
+    assert {"outcome": "keep", "dataset_version": "ds-drawn", "winner": selection["winner"]}.items() <= decision.items()
+    assert decision["reason"] == selection["reason"]
+    assert decision["champion"] == selection["champion"]
+
+
+def test_a_better_challenger_is_promoted_and_that_is_recorded(root: Path, tmp_path: Path) -> None:
+    selection = meet(root, "inverse", tmp_path)
+    assert selection["outcome"] == "promote"
+    assert selection["champion"]["score"] == 0
+    assert selection["bootstrap"]["wins"] == 1
+    stages.run_stage("export", None)
+    record = read_artifact(root / "models_export/person_segmentation").record
+    assert record["candidate"] == selection["winner"]
+    weights = json.loads((root / "models" / selection["winner"] / "training.json").read_text())["checkpoint_sha256"]
+    assert record["checkpoint_sha256"] == weights
+
+    # the same model as champion: whatever the pictures say, it does not replace itself
+    shutil.copytree(root / "models_export/person_segmentation", tmp_path / "repository" / MODEL_NAME / "2")
+    again = meet(root, None, tmp_path)
+    assert (again["outcome"], again["reason"]) == ("keep", "it is the model that serves as version 2")
+    assert [decision["outcome"] for decision in decisions(root)] == ["promote", "keep"]
+
+
+def test_a_champion_that_cannot_be_loaded_is_replaced(
+    root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    selection = meet(root, "garbage", tmp_path)
+    assert selection["outcome"] == "promote"
+    assert selection["reason"].startswith("version 1, which serves, cannot be used: ")
+    assert "champion: version 1 cannot be measured" in capfd.readouterr().err
+    assert decisions(root)[-1]["champion"]["fault"]
+
+
+def test_without_a_candidate_in_the_budget_nothing_changes_but_the_record(root: Path, tmp_path: Path) -> None:
+    meet(root, "bright", tmp_path)
+    before = {name: (root / "reports" / name).read_bytes() for name in ("selection.json", "benchmark.html")}
+    set_parameter(root, "select", "max_latency_ms", 0.001)
+    try:
+        with pytest.raises(GateFailedError, match=r"no candidate is within 0\.001 ms") as caught:
+            stages.run_stage("select", None)
+    finally:
+        set_parameter(root, "select", "max_latency_ms", 60000)
+    assert caught.value.exit_code == 4
+    assert {name: (root / "reports" / name).read_bytes() for name in before} == before
+    refused = decisions(root)[-1]
+    assert refused["outcome"] == "refused"
+    assert "no candidate is within 0.001 ms" in refused["reason"]
+
+
+def test_bad_data_still_stops_the_run(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def train(*_: object) -> None:
+        raise DataError("training sample", "cannot be read", "dvc repro --force ingest")
+
+    monkeypatch.setattr(training, "train", train)
+    with pytest.raises(DataError, match="training sample"):
+        stages.run_stage("train", BROKEN)
+
+
+def test_too_few_survivors_fail_the_run(root: Path) -> None:
+    set_parameter(root, "select", "min_survivors", 2)
+    try:
+        with pytest.raises(GateFailedError, match="1 of 2 candidates could be trained and measured, 2 are needed"):
+            stages.run_stage("select", None)
+    finally:
+        set_parameter(root, "select", "min_survivors", 1)
+    assert decisions(root)[-1]["outcome"] == "refused"
+    assert not (root / "reports/selection.json").exists()
+
+
+def test_a_candidate_that_trains_again_is_no_longer_failed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failure = root / "models" / BROKEN / "failed.json"
+    before = failure.read_bytes()
+    monkeypatch.setattr(training, "train", lambda *_: None)
+    try:
+        stages.run_stage("train", BROKEN)
+        assert not failure.exists()
+    finally:
+        failure.write_bytes(before)

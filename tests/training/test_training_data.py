@@ -1,0 +1,36 @@
+"""What a training reads: the train split, as often as each source's weight says."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+
+from privseg.training.data import PersonDataset, people_files, split_rows
+
+
+def test_a_source_is_drawn_as_often_as_its_weight_says(tiny_dataset: tuple[Path, Path], tmp_path: Path) -> None:
+    manifest, root = tiny_dataset
+    rows = pd.read_parquet(manifest)
+    train = rows.index[(rows["split"] == "train") & (rows["status"] == "kept")]
+    rows.loc[train[0], "source"] = "rare"
+    rows.to_parquet(tmp_path / "manifest.parquet")
+
+    plain = PersonDataset(tmp_path / "manifest.parquet", root, "train", [])
+    assert len(plain) == len(train)
+
+    weighted = PersonDataset(tmp_path / "manifest.parquet", root, "train", [], {"rare": 3.0})
+    drawn = Counter(weighted.get_data_info(i)["img_path"] for i in range(len(weighted)))
+    rare = str(root / rows.loc[train[0], "image_path"])
+    assert drawn.pop(rare) == 15
+    assert set(drawn.values()) == {5}
+    assert len(drawn) == len(train) - 1
+
+
+def test_only_pictures_with_people_are_cut_from(tiny_dataset: tuple[Path, Path]) -> None:
+    manifest, root = tiny_dataset
+    rows = split_rows(manifest, root, "train")
+    files = people_files(root, rows)
+    assert len(files) == int(rows["is_human"].sum())
+    assert all(Path(image).is_file() and Path(mask).is_file() for image, mask in files)
