@@ -1,6 +1,6 @@
 """How well a served model finds people on pictures it has never seen, and on clips that somebody looks at.
 
-    python benchmarks/held_out.py --data FOLDER [--model model_repository/person_segmentation/1/model.onnx] [--sheets DIR]
+    python benchmarks/held_out.py --data FOLDER [--model FILE] [--sheets DIR]
 
 Pictures: every fourth of Penn-Fudan (from the first by name), ``pairs/coco_person/val`` and every sixth of
 ``pairs/camvid/test``, scaled to a long side of 512 and padded to multiples of 32 as the client does. Figures go to
