@@ -271,7 +271,7 @@ def read_params_file(path: Path) -> dict[str, Any]:
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UsageError(path, "does not exist", "name a file that does; params.yaml lies in the checkout and in every workspace") from None
+        raise UsageError(path, "does not exist", "name a file that does, or work where it lies") from None
     except yaml.YAMLError as error:
         raise UsageError(path, f"is not valid YAML ({error})", "correct the file") from None
     if not isinstance(data, dict):

@@ -189,7 +189,7 @@ def start_triton(home: str | Path) -> RunningTriton:
         ServerUnavailableError: See `privseg.serving.local_triton.up`.
         StorageError: The disk is full or ``home`` cannot be written.
     """
-    from privseg.serving import local_triton, repository, shipped
+    from privseg.serving import local_triton, shipped
 
     versions, state = model_repository(home, local=True), Path(home) / "triton"
     shipped.seed(versions)
@@ -197,7 +197,9 @@ def start_triton(home: str | Path) -> RunningTriton:
     serving = accepted(versions)
     if running.versions or serving is None:
         return running
-    repository.publish(versions, versions / MODEL_NAME / str(serving), endpoints=[running.grpc_url])
+    from privseg.serving.repository import publish as publish_version  # needs ONNX Runtime
+
+    publish_version(versions, versions / MODEL_NAME / str(serving), endpoints=[running.grpc_url])
     return local_triton.status(state) or running
 
 
@@ -261,7 +263,8 @@ def publish(workspace_path: str, home: str, *, force: bool = False) -> dict[str,
 
 def _seed(home: str, local: bool) -> None:
     """Give an empty repository the shipped model, and let the servers that run serve it."""
-    from privseg.serving import repository, shipped
+    from privseg.serving import shipped
+    from privseg.serving.repository import publish as publish_version
 
     versions = model_repository(home, local=local)
     seeded = shipped.seed(versions)
@@ -271,7 +274,7 @@ def _seed(home: str, local: bool) -> None:
     # What does not run loads it when it starts; what is broken stops the run when there is a model to publish.
     with contextlib.suppress(ServerUnavailableError):
         endpoints = triton_endpoints(home, local=local)
-        repository.publish(versions, versions / MODEL_NAME / str(seeded), endpoints=endpoints)
+        publish_version(versions, versions / MODEL_NAME / str(seeded), endpoints=endpoints)
 
 
 def _last_published(home: str) -> dict[str, Any] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -59,7 +60,8 @@ def evaluate(params: Params, candidate_dir: Path, manifest: Path, root: Path, ou
 
     Returns:
         What was written: ``candidate``; ``accuracy``; ``complexity``; ``speed``, the timing that the latency budget is
-        held against; ``measurements``, all timings; ``images`` and ``people_images`` measured; ``threshold``;
+        held against; ``measurements``, all timings; ``load_average``, processes that wanted a processor in the minute
+        before; ``images`` and ``people_images`` measured; ``threshold``;
         ``training``, what training says of itself; ``hardware``.
 
     Raises:
@@ -89,6 +91,7 @@ def evaluate(params: Params, candidate_dir: Path, manifest: Path, root: Path, ou
     predict = torch_predictor(segmentor.to(device), device)
     label = f"evaluate {segmentor.candidate}"
     accuracy = measure_accuracy(predict, rows, root, params.benchmark.threshold, keep, label=label)
+    load = os.getloadavg()[0]
     timings = [asdict(timing) for timing in measure_speed(segmentor.to("cpu"), onnx, params)]
     result = {
         "candidate": segmentor.candidate,
@@ -96,6 +99,7 @@ def evaluate(params: Params, candidate_dir: Path, manifest: Path, root: Path, ou
         "complexity": complexity_figures(segmentor, onnx, params.image.size),
         "speed": timings[0],
         "measurements": timings,
+        "load_average": load,
         "images": len(rows),
         "people_images": int(rows["is_human"].sum()),
         "threshold": params.benchmark.threshold,

@@ -88,6 +88,7 @@ def render_page(results: Row, gallery: Gallery) -> str:
             "Other programs may have run meanwhile, and absolute times vary from run to run: ratio, the pictures a "
             "second as a multiple of the winner's, varies less."
         )
+        + _load(rows)
         + speed,
         complexity=_soft(
             f"FLOPs: {rows[0]['complexity']['flops_convention']}. Peak memory at {rows[0]['complexity']['size']}x"
@@ -167,6 +168,18 @@ def _missed(rows: Sequence[Row], winner: str) -> str:
         "pixels found."
     )
     return _soft(text) + figures_table(rows, MISSED, winner)
+
+
+def _load(rows: Sequence[Row]) -> str:
+    loads = [row["load_average"] for row in rows]
+    processors, own = rows[0]["hardware"]["logical_cpus"], rows[0]["hardware"]["threads"]
+    if max(loads) <= own + processors / 2:
+        return ""
+    return (
+        f"<p><strong>The machine was busy:</strong> load averages from {min(loads):.1f} to {max(loads):.1f} on "
+        f"{processors} logical processors just before the timing, {own} of which is the benchmark's own. "
+        "Times are longer than on an idle machine.</p>"
+    )
 
 
 def _pictures(gallery: Gallery) -> str:

@@ -120,7 +120,11 @@ def _read_whole(path: Path) -> dict[str, Any]:
     """Read a result of this version, with everything the page shows."""
     result = read_result(path)
     if "failed" not in result:
-        lacking = [name for name in ("measurements", "images", "people_images", "threshold") if name not in result]
+        lacking = [
+            name
+            for name in ("measurements", "load_average", "images", "people_images", "threshold")
+            if name not in result
+        ]
         lacking += [
             f"{section}.{n}" for section, names in _SECTIONS.items() for n in names if n not in result.get(section, {})
         ]

@@ -91,7 +91,8 @@ def openvino_engine(onnx: bytes, threads: int) -> Engine:
     import openvino
 
     core = openvino.Core()
-    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
+    # Pinned to a processor that another program keeps busy, its threads would wait; the other runtimes' move away.
+    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
 
     model = _guarded("OpenVINO", lambda: core.read_model(io.BytesIO(onnx)))
 

@@ -23,22 +23,15 @@ PICTURES_PER_SIZE = 3
 _OFF_SQUARE = (256, 320)  # a second size, other sides: proves that height and width were left open
 
 
-def export(
-    params: Params,
-    candidate_dir: Path,
-    out_dir: Path,
-    *,
-    provenance: Mapping[str, object],
-    half_weights: bool = False,
-) -> dict[str, Any]:
+def export(params: Params, candidate_dir: Path, out_dir: Path, *, provenance: Mapping[str, object]) -> dict[str, Any]:
     """Write a trained candidate as ``out_dir/model.onnx`` and ``model.json``.
 
     Args:
-        params: Opset and parity bounds; its image size is one of the two sizes compared.
+        params: Opset, parity bounds and how weights are stored; its image size is one of the two sizes compared.
+            Where weights in half precision break the bounds, they are stored in single precision instead.
         candidate_dir: What training wrote.
         out_dir: Where the artifact goes; nothing is written unless every check passed.
         provenance: Where the model came from; goes into the record as it is.
-        half_weights: Store the weights as float16, in half the bytes; computation stays in float32.
 
     Returns:
         The record: ``provenance`` and sha256, created, input, output, opset, parity, parameters, the type the weights
@@ -49,22 +42,24 @@ def export(
         GateFailedError: The ONNX model is invalid or answers differently from PyTorch.
         StorageError: The disk is full or cannot be written.
     """
-    module = load_segmentor(candidate_dir)
-    return export_module(module, out_dir, params, provenance=provenance, half_weights=half_weights)
+    return export_module(load_segmentor(candidate_dir), out_dir, params, provenance=provenance)
 
 
 def export_module(
-    module: torch.nn.Module,
-    out_dir: Path,
-    params: Params,
-    *,
-    provenance: Mapping[str, object],
-    half_weights: bool = False,
+    module: torch.nn.Module, out_dir: Path, params: Params, *, provenance: Mapping[str, object]
 ) -> dict[str, Any]:
     """Export any module that takes uint8 ``[N,H,W,3]`` RGB and returns uint8 ``[N,H,W]``; see ``export``."""
     module = module.eval()
+    half_weights = params.export.half_weights
     content = to_onnx(module, params.export.opset, half_weights=half_weights)
-    parity = check_parity(module, content, params)
+    try:
+        parity = check_parity(module, content, params)
+    except GateFailedError:
+        if not half_weights:
+            raise
+        half_weights = False
+        content = to_onnx(module, params.export.opset)
+        parity = check_parity(module, content, params)
     record = {
         **provenance,
         "input": INPUT_NAME,

@@ -14,14 +14,14 @@ from privseg.training.segmentor import inference_state
 
 __all__ = ["AverageHook", "ValidationHook"]
 
-GAMMA = 10
+GAMMA = 100
 
 
 class AverageHook(Hook):
     """Keeps an exponential moving average of weights and running statistics.
 
-    A step's share is 10 / (10 + steps) until that falls below ``share``: about the last tenth of a short training is
-    averaged, so that a training of a hundred steps is not held back by its beginning.
+    A step's share is 100 / (100 + steps) until that falls below ``share``: of a training of a hundred steps the last
+    two or three count, so that its beginning cannot hold it back; of one of thousands, the last few hundred.
 
     Args:
         share: Of each step in the average; 0 and 1: no average.

@@ -19,7 +19,7 @@ import cv2
 import torch
 from torch.utils.data import DataLoader
 
-from privseg.errors import DataError, GateFailedError, PrivsegError, ServerUnavailableError, StorageError
+from privseg.errors import DataError, GateFailedError, PrivsegError, ServerUnavailableError, StorageError, UsageError
 from privseg.params import Params
 from privseg.training import _distributed
 from privseg.training._distributed import Processes
@@ -60,7 +60,8 @@ def train(params: Params, candidate: str, manifest: Path, root: Path, out_dir: P
         out_dir: Where the files go; made if need be.
 
     Raises:
-        UsageError: No such candidate; the batch cannot be divided; or the candidate is in training there already.
+        UsageError: No such candidate; the batch cannot be divided; the candidate is in training there already; or a
+            data loading process was killed, most likely for want of memory.
         DataError: The train split is empty, or an image cannot be read.
         GateFailedError: The loss stopped being a number twice, or memory is too small for two images.
         ServerUnavailableError: Another process of the same training failed.
@@ -178,6 +179,7 @@ class _Training:
             DataError: An image cannot be read.
             GateFailedError: The training diverged or does not fit into memory.
             ServerUnavailableError: Another process failed.
+            UsageError: A data loading process was killed.
         """
         store = CheckpointStore(self.work, key)
         start = _distributed.from_first(store.load() if self.processes.first else None)
@@ -256,9 +258,7 @@ class _Training:
             )
         if "DataLoader worker" in str(error):
             fault = f"lost a data loading process: {str(error).splitlines()[0]}"
-            return GateFailedError(
-                subject, fault, "lower workers of the train profile in params.yaml, then train again"
-            )
+            return UsageError(subject, fault, "lower workers of the train profile in params.yaml, then train again")
         if _distributed.has_lost_others(error):
             fault = f"process {self.processes.rank} lost the others ({str(error).splitlines()[0]})"
             return ServerUnavailableError(subject, fault, "see the message of the process that ended first")

@@ -89,6 +89,7 @@ def write_result(tmp_path: Path) -> Callable[..., Path]:
             },
             "speed": timing,
             "measurements": [timing],
+            "load_average": 0.5,
             "images": 7,
             "people_images": 6,
             "threshold": 0.5,

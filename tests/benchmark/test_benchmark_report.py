@@ -209,6 +209,15 @@ def test_page_warns_of_different_machines(params, write_result, tmp_path):
     assert "latencies do not compare" in (tmp_path / "page.html").read_text()
 
 
+@pytest.mark.parametrize(("load", "busy"), [(0.4, False), (1.9, False), (3.0, True)])
+def test_page_says_if_the_machine_was_busy(params, write_result, tmp_path, load, busy):
+    path = write_result("one")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"load_average": load}))
+    select(params, [path], tmp_path / "s.json")
+    report([path], tmp_path / "s.json", tmp_path / "page.html")
+    assert ("The machine was busy" in (tmp_path / "page.html").read_text()) == busy
+
+
 def test_tables_for_dvc(written):
     folder, merged, _ = written
     overall = pd.read_csv(folder / "comparison" / "overall.csv").set_index("candidate")

@@ -79,6 +79,52 @@ def test_the_artifact_answers_as_pytorch_did_and_says_where_it_came_from(tmp_pat
     assert verify(tmp_path / "repository", 1) == record
 
 
+class Wide(Tiny):
+    """Enough weights to store them in half precision, and answers that it does not change."""
+
+    fine = 0.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sums = nn.Conv2d(3, 64, 5, stride=4, padding=2, bias=False)
+        self.sums.weight.data.fill_(1 + self.fine)
+        self.sum = nn.Conv2d(3, 1, 5, stride=4, padding=2, bias=False)
+        self.sum.weight.data.fill_(1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        pixels = image.permute(0, 3, 1, 2).to(torch.float32) / 127.5 - 1
+        rest = (self.sums(pixels) - self.sum(pixels)).mean(1, keepdim=True)  # what the weights have beyond 1
+        rest = functional.interpolate(rest, size=image.shape[1:3], mode="bilinear")[:, 0]
+        level = super().forward(image).to(torch.float32) + 1e4 * rest
+        return level.clamp(1, 255).round().to(torch.uint8)
+
+
+class Delicate(Wide):
+    """Answers hang on a part of the weights that half precision does not hold."""
+
+    fine = 2.0**-12
+
+
+@pytest.mark.parametrize(("kind", "wanted", "weights"), [(Wide, True, "float16"), (Wide, False, "float32")])
+def test_weights_are_stored_as_asked_for(tmp_path: Path, params: Params, kind, wanted: bool, weights: str) -> None:
+    asked = params.model_copy(update={"export": params.export.model_copy(update={"half_weights": wanted})})
+    record = export_module(kind(), tmp_path, asked, provenance=PROVENANCE)
+    model = onnx.load(tmp_path / "model.onnx")
+    assert record["weights"] == weights
+    assert (onnx.TensorProto.FLOAT16 in {tensor.data_type for tensor in model.graph.initializer}) == wanted
+    assert [(o.domain, o.version) for o in model.opset_import] == [("", params.export.opset)]
+
+
+def test_weights_that_half_precision_would_spoil_are_stored_in_single(tmp_path: Path, params: Params) -> None:
+    asked = params.model_copy(update={"export": params.export.model_copy(update={"half_weights": True})})
+    half = to_onnx(Delicate().eval(), params.export.opset, half_weights=True)
+    with pytest.raises(GateFailedError, match="differs from PyTorch"):
+        check_parity(Delicate().eval(), half, asked)
+    record = export_module(Delicate(), tmp_path, asked, provenance=PROVENANCE)
+    assert record["weights"] == "float32"
+    assert record["parity"]["128x128"]["mask_agreement"] >= params.export.min_mask_agreement
+
+
 def test_equal_weights_give_equal_bytes(params: Params) -> None:
     assert to_onnx(Tiny(), params.export.opset) == to_onnx(Tiny(), params.export.opset)
 
