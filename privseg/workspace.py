@@ -100,7 +100,8 @@ def prepare(home: Path, *, data: Path | None = None, overrides: dict[str, str] |
     params = load_params(path / "params.yaml")
     for step in ("identified", "ingested"):
         _forget_removed(path / "data" / step, set(params.sources))
-    _forget_removed(path / "reports" / "benchmark", set(params.candidates))
+    for folder in ("models", "reports/benchmark"):
+        _forget_removed(path / folder, set(params.candidates))
     return Workspace(path, sorted(params.sources), list(params.candidates))
 
 

@@ -104,6 +104,7 @@ def fingerprint(params: Params, candidate: str, settings: dict[str, Any], manife
         "image": params.image.model_dump(),
         "profile": params.train_profile.model_dump(exclude=OF_NO_CONSEQUENCE),
         "augment": params.train.augment.model_dump(),
+        "source_weights": params.train.source_weights,
         "ema": params.train.ema,
         "model": settings["model"],
         "optimiser": settings["optim_wrapper"],

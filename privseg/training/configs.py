@@ -22,10 +22,8 @@ REPLACED = {
     "STDCHead": "PersonDetailHead",
     "SyncBN": "BN",
 }
-# Weights from elsewhere, and initial values that would come with them.
-ORIGINS = {"pretrained", "init_cfg"}
-# Hard pixels are the loss's business, for every candidate alike.
-SAMPLERS = {"sampler"}
+# Weights from elsewhere and their like; a choice of hard pixels, which is the loss's business for all alike.
+LEFT_OUT = {"pretrained", "init_cfg", "sampler"}
 
 
 def candidate_config(
@@ -95,7 +93,7 @@ def _apply_rules(node: Any, loss: LossParams, *, served: bool) -> Any:
     settings = {
         key: _apply_rules(value, loss, served=served and key != "auxiliary_head")
         for key, value in node.items()
-        if key not in ORIGINS | SAMPLERS
+        if key not in LEFT_OUT
     }
     kind = settings.get("type")
     if kind in REPLACED:

@@ -32,7 +32,8 @@ class PersonSegmentor(nn.Module):
     """What is served: everything between a picture's bytes and the person probability.
 
     Shares the weights of a candidate's backbone, neck (if it has one) and decode head; what is for training only is
-    left out. Fit for ``torch.onnx.export`` with batch, height and width left open.
+    left out. Fit for ``torch.onnx.export`` with batch, height and width left open: some layers of the model are
+    replaced, in place, by others that answer alike (see ``open_sizes``).
 
     Args:
         candidate: Name of the candidate.

@@ -76,7 +76,7 @@ def train(params: Params, candidate: str, manifest: Path, root: Path, out_dir: P
         pipeline = training_pipeline(
             profile.crop, params.train.augment, people, edges=CANDIDATES[candidate].needs_edges
         )
-        dataset = PersonDataset(manifest, root, "train", pipeline)
+        dataset = PersonDataset(manifest, root, "train", pipeline, params.train.source_weights)
         to_validate = validation_rows(manifest, root)
         validation = None if to_validate is None else Validation(candidate, to_validate, root, processes)
         try:
@@ -287,7 +287,7 @@ class _Training:
             best_iteration=self.validation.best_iteration,
             early_stopped=self.validation.stopped,
             pretrained=pretrained_from(params, self.candidate),
-            train_images=len(dataset),
+            train_images=len(dataset.rows),
             train_people_images=int(dataset.rows["is_human"].sum()),
             train_sources={str(k): int(n) for k, n in dataset.rows["source"].value_counts(sort=False).items()},
         )
