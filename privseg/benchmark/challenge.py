@@ -138,7 +138,7 @@ def challenge(
     theirs = _read_images(champion_dir / IMAGES_FILE)
     champion["score"] = float(f_beta(theirs.to_numpy(np.float64).sum(axis=0), rules.beta))
     if checkpoint_sha256 and checkpoint_sha256 == champion.get("checkpoint_sha256"):
-        return _verdict("keep", f"it is the model that serves as version {version}", champion)
+        return _verdict("keep", f"the winner is the model that serves as version {version}", champion)
     ours = _read_images(images)
     if list(ours.index) != list(theirs.index):
         fault = "counts other pictures than the champion's measurement"
@@ -152,7 +152,8 @@ def challenge(
         seed=params.seed,
     )
     bootstrap = asdict(found) | {"confidence": rules.confidence, "interval": list(found.interval)}
-    better = f"better than version {version} in {found.wins:.1%} of {found.samples} resamples of the test pictures"
+    resamples = f"{found.samples} resamples of the test pictures"
+    better = f"the winner is better than version {version} in {found.wins:.1%} of {resamples}"
     if found.wins < rules.confidence:
         return _verdict("keep", f"{better}; {rules.confidence:.1%} is asked", champion, bootstrap)
     gain = f"by {found.difference:.4f}"

@@ -57,7 +57,10 @@ def test_a_better_challenger_is_promoted_and_a_worse_one_refused(meet):
     assert better["bootstrap"]["wins"] == 1
     assert worse["bootstrap"]["wins"] == 0
     assert better["bootstrap"]["mean_difference"] == -worse["bootstrap"]["mean_difference"] > 0
-    assert better["reason"] == "better than version 3 in 100.0% of 2000 resamples of the test pictures, by 0.2617"
+    assert (
+        better["reason"]
+        == "the winner is better than version 3 in 100.0% of 2000 resamples of the test pictures, by 0.2617"
+    )
     assert worse["reason"].endswith("in 0.0% of 2000 resamples of the test pictures; 95.0% is asked")
     assert worse["champion"]["score"] == pytest.approx(5 * 90 / (5 * 90 + 4 * 10 + 10))
     assert {"version": 3, "sha256": "s3", "recall": 0.5}.items() <= worse["champion"].items()
@@ -90,7 +93,7 @@ def test_a_gain_may_be_asked(meet):
 def test_the_same_weights_never_replace_themselves(meet):
     good, poor = counts(90, 10, 10), counts(60, 10, 40)
     found = meet(good, poor, checkpoint="c0ffee", identity={"checkpoint_sha256": "c0ffee"})
-    assert (found["outcome"], found["reason"]) == ("keep", "it is the model that serves as version 3")
+    assert (found["outcome"], found["reason"]) == ("keep", "the winner is the model that serves as version 3")
     assert meet(good, poor, checkpoint="c0ffee", identity={"checkpoint_sha256": None})["outcome"] == "promote"
 
 

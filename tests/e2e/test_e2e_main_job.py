@@ -164,7 +164,7 @@ def test_a_winner_that_is_not_better_leaves_the_champion_where_it_is(job: MainJo
     done = privseg("run", *job.overrides, "--set", "select.confidence=0.97", home=job.home)
 
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert "champion stays: it is the model that serves as version 2" in " ".join(done.stdout.split())
+    assert "champion stays: the winner is the model that serves as version 2" in " ".join(done.stdout.split())
     assert (job.summary["version"], job.summary["outcome"]) == (2, "keep")
     assert list_versions(job.home / "model_repository") == [1, 2]
     assert [decision["outcome"] for decision in decisions(job.home)] == ["promote", "keep"]

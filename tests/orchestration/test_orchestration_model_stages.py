@@ -131,7 +131,7 @@ def test_a_better_challenger_is_promoted_and_that_is_recorded(root: Path, tmp_pa
     # the same model as champion: whatever the pictures say, it does not replace itself
     shutil.copytree(root / "models_export/person_segmentation", tmp_path / "repository" / MODEL_NAME / "2")
     again = meet(root, None, tmp_path)
-    assert (again["outcome"], again["reason"]) == ("keep", "it is the model that serves as version 2")
+    assert (again["outcome"], again["reason"]) == ("keep", "the winner is the model that serves as version 2")
     assert [decision["outcome"] for decision in decisions(root)] == ["promote", "keep"]
 
 
