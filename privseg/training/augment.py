@@ -59,7 +59,7 @@ class PersonCrop(BaseTransform):
         size = tuple(min(self.size, max(1, round(side * scale))) for side in labels.shape[::-1])
         if size != labels.shape[::-1]:
             image = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-            labels = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
+            labels = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST_EXACT)
         results["img"], results["gt_seg_map"] = np.ascontiguousarray(image), np.ascontiguousarray(labels)
         results["img_shape"] = labels.shape
         return results

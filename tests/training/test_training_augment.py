@@ -38,7 +38,7 @@ def test_a_crop_keeps_labels_on_their_pixels(seed: int, size: int, low: float, h
     assert image.shape == (*labels.shape, 3)
     assert max(labels.shape) <= size
     assert set(np.unique(labels)) <= {0, 1}
-    inside = cv2.erode(labels, np.ones((5, 5), np.uint8), borderValue=1) == 1
+    inside = cv2.erode(labels, np.ones((5, 5), np.uint8), borderValue=0) == 1
     outside = cv2.dilate(labels, np.ones((5, 5), np.uint8)) == 0
     assert (image[inside] > 200).all()
     assert (image[outside] < 100).all()
