@@ -173,6 +173,9 @@ class TrainParams(_Section):
     source_weights: dict[Name, Annotated[float, Field(ge=0.2, le=20)]] = Field(
         default_factory=dict, description="how often a source's pictures are drawn, in fifths; 1 where not named"
     )
+    no_human_weight: float = Field(
+        1.0, ge=0.2, le=20, description="how often pictures without people are drawn relative to the others"
+    )
     backbones: dict[Name, str] = Field(
         default_factory=dict, description="candidate to a local file with pre-trained backbone weights"
     )

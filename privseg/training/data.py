@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +87,17 @@ def training_pipeline(
     ]
 
 
-def people_files(root: Path, rows: pd.DataFrame) -> list[tuple[str, str]]:
-    """List the image and mask files of the manifest rows that show people."""
+def people_files(root: Path, rows: pd.DataFrame, drawn: Collection[str] = ()) -> list[tuple[str, str]]:
+    """List the image and mask files of the manifest rows that show people to cut out.
+
+    Args:
+        root: Folder that the paths are relative to.
+        rows: Rows of the manifest.
+        drawn: Sources whose people are drawn: cut out only where there are no others, they would look pasted.
+    """
     rows = rows[rows["is_human"]]
+    photographed = rows[~rows["source"].isin(drawn)]
+    rows = rows if photographed.empty else photographed
     return [(str(root / a), str(root / b)) for a, b in zip(rows["image_path"], rows["mask_path"], strict=True)]
 
 
@@ -103,6 +111,7 @@ class PersonDataset(BaseSegDataset):
         split: ``train``, ``validation`` or ``test``.
         pipeline: mmsegmentation transforms.
         weights: How often a source's pictures are drawn relative to the others', rounded to fifths; 1 where not named.
+        no_human_weight: How often pictures without people are drawn relative to the others of their source.
     """
 
     METAINFO = {"classes": CLASSES, "palette": [[0, 0, 0], [255, 255, 255]]}  # noqa: RUF012 - the parent's interface
@@ -114,16 +123,21 @@ class PersonDataset(BaseSegDataset):
         split: str,
         pipeline: list[dict[str, Any]],
         weights: Mapping[str, float] | None = None,
+        no_human_weight: float = 1.0,
     ) -> None:
         self.rows = split_rows(manifest, root, split)
         self.weights = weights or {}
+        self.no_human_weight = no_human_weight
         self.root = root
         super().__init__(pipeline=[TRANSFORMS.build(step) for step in pipeline], ignore_index=IGNORE)
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """List the images and masks as mmsegmentation expects them, each as often as its source's weight says."""
-        times = self.rows["source"].map(lambda source: max(1, round(FIFTHS * self.weights.get(source, 1.0))))
-        rows = self.rows.loc[self.rows.index.repeat(times)] if self.weights else self.rows
+        rows = self.rows
+        if self.weights or self.no_human_weight != 1.0:
+            weights = rows["source"].map(lambda source: self.weights.get(source, 1.0))
+            weights = weights.where(rows["is_human"], weights * self.no_human_weight)
+            rows = rows.loc[rows.index.repeat((FIFTHS * weights).round().clip(lower=1).astype(int))]
         return [
             {
                 "img_path": str(self.root / image),

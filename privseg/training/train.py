@@ -72,11 +72,13 @@ def train(params: Params, candidate: str, manifest: Path, root: Path, out_dir: P
         parts_of_batch(profile.batch_size, processes.count, profile.accumulate)
         settings = _settings(params, candidate, processes)
         rows = split_rows(manifest, root, "train")
-        people = people_files(root, rows)
+        drawn = [name for name, source in params.sources.items() if source.kind == "synthetic"]
+        people = people_files(root, rows, drawn)
         pipeline = training_pipeline(
             profile.crop, params.train.augment, people, edges=CANDIDATES[candidate].needs_edges
         )
-        dataset = PersonDataset(manifest, root, "train", pipeline, params.train.source_weights)
+        weights = (params.train.source_weights, params.train.no_human_weight)
+        dataset = PersonDataset(manifest, root, "train", pipeline, *weights)
         to_validate = validation_rows(manifest, root)
         validation = None if to_validate is None else Validation(candidate, to_validate, root, processes)
         try:
