@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,41 +17,23 @@ from airflow.sdk import (
     Asset,
     AssetOrTimeSchedule,
     CronTriggerTimetable,
-    ExceptionRetryPolicy,
     Metadata,
     Param,
-    RetryAction,
-    RetryRule,
     dag,
     task,
 )
 
 from privseg import pipeline
+from privseg.retry_policy import RETRY_POLICY
 
 # Whoever changes the raw data says so with an event on this asset (`airflow assets materialize`, the REST API).
 RAW_DATA = Asset(name="privseg_raw_data", uri="x-privseg://raw-data")
 MODEL = Asset(name="person_segmentation", uri="x-privseg://model/person_segmentation")
 
-# A fault of the data, the gate or the configuration does not go away by itself; a server or a disk may come back.
-RETRY_POLICY = ExceptionRetryPolicy(
-    rules=[
-        RetryRule(
-            exception=[f"privseg.errors.{name}" for name in ("DataError", "GateFailedError", "UsageError")],
-            action=RetryAction.FAIL,
-            reason="the same input would fail again",
-        ),
-        RetryRule(
-            exception=[f"privseg.errors.{name}" for name in ("ServerUnavailableError", "StorageError")],
-            action=RetryAction.RETRY,
-            retry_delay=timedelta(minutes=2),
-        ),
-    ]
-)
-
 
 @dag(
     dag_id="privseg_retrain",
-    description="Datasets → gate → train → benchmark → select → export → publish",
+    description="Datasets → gate → train → benchmark → select → export → parity → publish",
     schedule=AssetOrTimeSchedule(timetable=CronTriggerTimetable("0 3 * * 1", timezone="UTC"), assets=[RAW_DATA]),
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
@@ -136,10 +118,11 @@ def retrain() -> None:
     champion = stage.override(task_id="champion")(ready, "champion")
     selected = stage.override(task_id="select")(ready, "select")
     exported = stage.override(task_id="export")(ready, "export")
+    compared = stage.override(task_id="parity")(ready, "parity")
 
     identified >> isolated >> chosen >> spread >> sharded >> ingested
     ingested >> analysed >> cleansed >> merged >> divided >> described >> gate >> version
-    version >> trained >> evaluated >> champion >> selected >> exported >> publish(ready)
+    version >> trained >> evaluated >> champion >> selected >> exported >> compared >> publish(ready)
 
 
 retrain()

@@ -11,10 +11,12 @@ from typing import Annotated
 import typer
 
 from privseg import pipeline, stages
+from privseg.cli_bench import bench_app
 from privseg.cli_benchmark import benchmark
 from privseg.cli_dataset import dataset_app
-from privseg.cli_model import model_app, triton_app
+from privseg.cli_model import triton_app
 from privseg.cli_options import DataOption, HomeOption, JsonOption, show_table
+from privseg.cli_repository import model_app
 from privseg.errors import PrivacyViolationPrevented, PrivsegError, StorageError, UsageError
 from privseg.repro import ERROR_FILE_VARIABLE
 
@@ -26,6 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(triton_app, name="triton")
+app.add_typer(bench_app, name="bench")
 app.add_typer(model_app, name="model")
 app.add_typer(dataset_app, name="dataset")
 
@@ -77,6 +80,21 @@ def airflow(data: DataOption = None, home: HomeOption = None, port: int = 8080) 
 
 
 @app.command()
+def audit(
+    data: DataOption = None,
+    home: HomeOption = None,
+    roll_back: Annotated[bool, typer.Option(help="Take a version back that does not hold.")] = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Send golden clips through the live servers; a model that leaks is taken back, exit 6."""
+    found = pipeline.audit(str(home or pipeline.default_home(data)), roll_back=roll_back)
+    if as_json:
+        print(json.dumps(found, indent=2))
+    if found["breaches"]:
+        raise PrivacyViolationPrevented(f"version {found['version']}", "; ".join(found["breaches"]), found["outcome"])
+
+
+@app.command()
 def anonymize(
     source: Annotated[str, typer.Argument(metavar="IN", help="Video file or RTSP URL.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Protected H.264 file (.mp4).")],
@@ -85,6 +103,11 @@ def anonymize(
     report: Annotated[Path | None, typer.Option(help="Write frames in/out/blanked, model, fps as JSON.")] = None,
     triton: UrlOption = None,
     home: HomeOption = None,
+    local: Annotated[bool, typer.Option("--local", help="Run the model in this process; no Triton needed.")] = False,
+    shared_memory: Annotated[
+        str, typer.Option(help="To a Triton on this machine: auto, off, or the directory it has as /dev/shm.")
+    ] = "auto",
+    stream: Annotated[bool, typer.Option("--stream", help="Ask Triton over one bidirectional stream.")] = False,
     realtime: Annotated[bool, typer.Option(help="Read a file at its frame rate, as a camera would.")] = False,
     max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
     metrics_port: Annotated[int | None, typer.Option(help="Serve /metrics meanwhile; 0: any port.")] = None,
@@ -99,8 +122,11 @@ def anonymize(
         source,
         out,
         method=create_method(method, _pairs(param)),
-        triton=_triton_url(triton, home),
+        triton=None if local else _triton_url(triton, home),
+        local=_local_model(home) if local else None,
         insecure=insecure,
+        shared_memory=shared_memory if shared_memory in {"auto", "off"} else Path(shared_memory),
+        stream=stream,
         report=report,
         realtime=realtime,
         max_frames=max_frames,
@@ -164,12 +190,29 @@ def _triton_url(given: str | None, home: Path | None) -> str:
 
     if given:
         return given
-    homes = [home] if home else [Path(".privseg/public"), Path(".privseg/generated")]
-    for place in homes:
+    for place in _homes(home):
         running = local_triton.status(place / "triton")
         if running is not None:
             return running.grpc_url
     raise ServerUnavailableError("Triton", "is not running", "privseg triton up, or name a server with --triton")
+
+
+def _local_model(home: Path | None) -> Path:
+    """The version directory that a local server of ``home``, or of either default home, would serve."""
+    from privseg.serving.artifact import MODEL_NAME
+    from privseg.serving.shipped import SHIPPED
+    from privseg.serving.versions import accepted
+
+    repositories = [*(place / "model_repository" for place in _homes(home)), SHIPPED]
+    for repository in repositories:
+        version = accepted(repository)
+        if version is not None:
+            return repository / MODEL_NAME / str(version)
+    raise UsageError(repositories[0], "holds no model version", "publish one, or name a Triton with --triton")
+
+
+def _homes(home: Path | None) -> list[Path]:
+    return [home] if home else [Path(".privseg/public"), Path(".privseg/generated")]
 
 
 def _changes(recipe: Path | None, overrides: list[str] | None) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""``privseg triton …`` and ``privseg model …``. Imports happen inside the commands, so that ``--help`` is instant."""
+"""``privseg triton …``. Imports happen inside the commands, so that ``--help`` is instant."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from privseg import pipeline
-from privseg.cli_options import DataOption, HomeOption, JsonOption, show_table
+from privseg.cli_options import DataOption, HomeOption, JsonOption
 from privseg.errors import ServerUnavailableError
 
 if TYPE_CHECKING:
     from privseg.serving.triton_state import RunningTriton
 
-__all__ = ["model_app", "triton_app"]
+__all__ = ["triton_app"]
 
 triton_app = typer.Typer(help="The local Triton server.", no_args_is_help=True)
-model_app = typer.Typer(help="The model versions Triton serves.", no_args_is_help=True)
 
 
 @triton_app.command("up")
@@ -43,50 +42,35 @@ def triton_status(data: DataOption = None, home: HomeOption = None, as_json: Jso
     place = home or pipeline.default_home(data)
     running = local_triton.status(place / "triton")
     if running is None:
-        raise ServerUnavailableError("Triton", "is not running", "privseg triton up")
+        raise ServerUnavailableError("Triton", local_triton.why_not_running(place / "triton"), "privseg triton up")
     _show_triton(running, as_json)
 
 
-@model_app.command("publish")
-def model_publish(
+@triton_app.command("config")
+def triton_config(
+    profile: Annotated[str, typer.Option(help="local, onnxruntime-gpu or tensorrt.")] = "local",
+    write: Annotated[bool, typer.Option("--write", help="Put it into the model repository of the home.")] = False,
+    keep_loaded: Annotated[int, typer.Option(min=1, help="Newest versions that are loaded at a time.")] = 1,
     data: DataOption = None,
     home: HomeOption = None,
-    force: Annotated[bool, typer.Option(help="Publish it although the model that serves was found better.")] = False,
-    as_json: JsonOption = False,
 ) -> None:
-    """Publish the workspace's exported model to Triton, if it won; a bad version is taken back by itself."""
-    place = home or pipeline.default_home(data)
-    published = pipeline.publish(str(place / "workspace"), str(place), force=force)
-    if as_json:
-        print(json.dumps(published, indent=2))
-
-
-@model_app.command("rollback")
-def model_rollback(data: DataOption = None, home: HomeOption = None) -> None:
-    """Take the newest version back: the one before serves again, on every server."""
-    from privseg.serving.repository import roll_back
+    """Print the model's config.pbtxt for a way to deploy it, with what `privseg bench serve` chose here."""
+    from privseg.serving.config import measured_choice, write_config
+    from privseg.serving.profiles import default_choice, render_config, require_profile
 
     place = home or pipeline.default_home(data)
-    version = roll_back(pipeline.model_repository(place), endpoints=pipeline.triton_endpoints(place))
-    print(f"version {version} serves again")
-
-
-@model_app.command("list")
-def model_list(data: DataOption = None, home: HomeOption = None, as_json: JsonOption = False) -> None:
-    """List the versions in the model repository."""
-    from privseg.serving.versions import list_versions, read_record
-
-    repository = pipeline.model_repository(home or pipeline.default_home(data))
-    rows = [
-        {"version": version, **{k: record.get(k) for k in ("candidate", "dataset_version", "created", "sha256")}}
-        for version, record in ((v, read_record(repository, v)) for v in list_versions(repository))
-    ]
-    if as_json:
-        print(json.dumps(rows, indent=2))
+    known = require_profile(profile)
+    # What was measured is about the processor; a GPU gets one instance.
+    choice = (measured_choice(place) or default_choice()) if known == "local" else None
+    text = render_config(known, choice, keep_loaded=keep_loaded)
+    if not write:
+        print(text, end="")
         return
-    show_table(
-        ["version", "candidate", "dataset", "created", "sha256"], [[str(v)[:25] for v in row.values()] for row in rows]
-    )
+    repository = pipeline.model_repository(place)
+    if not write_config(repository, text):
+        print(f"{repository}: nothing changes")
+        return
+    print(f"{repository}: written; the next load or start of a server uses it, and loads every version anew")
 
 
 def _show_triton(running: RunningTriton, as_json: bool) -> None:
@@ -95,8 +79,18 @@ def _show_triton(running: RunningTriton, as_json: bool) -> None:
         "metrics": running.metrics_url,
         "pid": running.pid,
         "log": str(running.log),
+        "ready": running.ready,
+        "versions": list(running.versions),
+        "runtime": running.runtime or None,
+        "supervisor": running.supervisor or None,
+        "restarts": running.restarts,
+        "reloads": running.reloads,
+        "last_event": running.last_event or None,
     }
     if as_json:
         print(json.dumps(values, indent=2))
-    else:
-        print("  ".join(f"{name} {value}" for name, value in values.items()))
+        return
+    said = {name: value for name, value in values.items() if value is not None}
+    said["versions"] = ", ".join(map(str, running.versions)) or "none"
+    said["ready"] = "yes" if running.ready else "no"
+    print("  ".join(f"{name} {value}" for name, value in said.items()))

@@ -1,9 +1,10 @@
-"""The stages from training on: candidates, benchmark, champion, selection and export; see `privseg.stages`."""
+"""The stages from training on: candidates, benchmark, champion, selection, export and parity; see `privseg.stages`."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from privseg import workspace
 from privseg.errors import GateFailedError
@@ -23,9 +24,10 @@ from privseg.stage_files import (
     write_json,
 )
 
-__all__ = ["stage_champion", "stage_evaluate", "stage_export", "stage_select", "stage_train"]
+__all__ = ["stage_champion", "stage_evaluate", "stage_export", "stage_parity", "stage_select", "stage_train"]
 
 FAILED = "failed.json"
+VARIANTS = EXPORTED.with_name("variants")
 
 
 def stage_train(candidate: str) -> None:
@@ -100,17 +102,20 @@ def stage_select() -> None:
 
 
 def stage_export() -> None:
-    """Write the winner as ONNX with its record."""
+    """Write the winner's variants as ONNX with their records, and say which is to be published."""
+    from privseg.benchmark.accuracy import accuracy_figures, evenly_spaced, measure_accuracy, read_sample
+    from privseg.benchmark.challenge import onnx_predictor
     from privseg.serving.export import export
+    from privseg.training.data import split_rows
 
     params = load_params()
-    selection = read_json(SELECTION)
-    winner = str(selection["winner"])
+    winner = str(read_json(SELECTION)["winner"])
     source = read_json(Path("source.json"))
     provenance = {
         "git_sha": source["git_sha"],
         "git_dirty": source["dirty"],
         "dvc_revision": workspace.record_run(Path.cwd(), "Candidates trained and compared"),
+        "dvc_md5": _dvc_md5(MODELS / winner, MANIFEST),
         "dataset_version": read_json(VALIDATED)["dataset_version"],
         "candidate": winner,
         "checkpoint_sha256": read_json(MODELS / winner / "training.json")["checkpoint_sha256"],
@@ -118,4 +123,73 @@ def stage_export() -> None:
         "metrics": read_json(BENCHMARK / winner / "result.json")["accuracy"],
         "data_terms": sorted({source.terms for source in params.sources.values() if source.terms}),
     }
-    export(params, MODELS / winner, EXPORTED, provenance=provenance)
+    training = split_rows(MANIFEST, INGESTED, "train")
+    count = min(params.export_profile.calibration_pictures, len(training))
+    pictures = [
+        read_sample(INGESTED, str(row.image_path), str(row.mask_path))[0]
+        for row in training.sample(count, random_state=params.seed).itertuples()
+    ]
+    test = evenly_spaced(split_rows(MANIFEST, INGESTED, "test"), params.benchmark_profile.max_test_images)
+
+    def judge(onnx: bytes) -> dict[str, Any]:
+        found = measure_accuracy(onnx_predictor(onnx), test, INGESTED, params.benchmark.threshold, label="int8")
+        return accuracy_figures(found, params.select.beta)
+
+    made = export(params, MODELS / winner, VARIANTS, provenance=provenance, pictures=pictures, judge=judge)
+    for name, outcome in made["variants"].items():
+        size = f"{outcome['bytes'] / 1e6:.1f} MB" if "bytes" in outcome else "not made"
+        print(f"export {name}: {size}{'' if outcome['offered'] else ', not offered: ' + outcome['reason']}", flush=True)
+    print(f"export: {made['variant']} is to be published: {made['reason']}", flush=True)
+
+
+def stage_parity() -> None:
+    """Ask every runtime for the same test pictures; only what those that serve agree on is put up for publication.
+
+    Otherwise what was put up last time stays where it is, and the report tells what is wrong.
+    """
+    import numpy as np
+
+    from privseg.benchmark.accuracy import evenly_spaced, read_sample
+    from privseg.serving.artifact import read_artifact
+    from privseg.serving.export import read_chosen
+    from privseg.serving.parity import compare_runtimes, put_forward
+    from privseg.serving.parity_report import write_report
+    from privseg.training.data import split_rows
+    from privseg.training.segmentor import load_segmentor
+
+    params, chosen = load_params(), read_chosen(VARIANTS)
+    published = read_artifact(VARIANTS / chosen["variant"])
+    made = {name: read_artifact(VARIANTS / name) for name, out in chosen["variants"].items() if "sha256" in out}
+    test = evenly_spaced(split_rows(MANIFEST, INGESTED, "test"), params.export_profile.parity_pictures)
+    pictures = np.stack(
+        [read_sample(INGESTED, str(row.image_path), str(row.mask_path))[0] for row in test.itertuples()]
+    )
+    comparison = compare_runtimes(
+        params,
+        load_segmentor(MODELS / str(published.record["candidate"])),
+        published,
+        pictures,
+        single=made.get("float32"),
+        eight_bits=made.get("int8"),
+    )
+    write_report(params, published.record, comparison, REPORTS)
+    for name, state in comparison.runtimes.items():
+        if "fault" in state:
+            print(f"parity {name}: may not serve: {state['fault']}", flush=True)
+        elif "mean_difference" in state:
+            verdict = "may serve" if state["may_serve"] else "may not serve"
+            figures = f"mean difference {state['mean_difference']:.4f}, mask agreement {state['mask_agreement']:.5f}"
+            print(f"parity {name} ({state['precision']}): {figures}: {verdict}", flush=True)
+    put_forward(published, comparison, EXPORTED)
+
+
+def _dvc_md5(*paths: Path) -> dict[str, str]:
+    """What ``dvc.lock`` calls these results: by it, any DVC remote that has them finds them. Empty outside of DVC."""
+    import yaml
+
+    try:
+        stages = yaml.safe_load(Path("dvc.lock").read_text(encoding="utf-8"))["stages"].values()
+    except FileNotFoundError:
+        return {}
+    outs = [out for stage in stages for out in stage.get("outs", [])]
+    return {out["path"]: out["md5"] for out in outs if Path(out["path"]) in paths and "md5" in out}

@@ -223,13 +223,63 @@ class SelectParams(_Section):
     min_gain: float = Field(0.0, ge=0, le=1, description="score by which it must beat it")
 
 
-class ExportParams(_Section):
-    """ONNX export and its parity check."""
+VariantName = Literal["float32", "float16", "int8"]
 
-    half_weights: bool = Field(True, description="store weights in half precision; computing stays in single")
+
+class Int8Params(_Section):
+    """What the 8-bit variant may lose against the trained model and still be published."""
+
+    max_recall_loss: Ratio = Field(0.005, description="of human pixels on the test split")
+    max_miss_rate_gain: Ratio = Field(0.01, description="of people of whom too little is covered")
+    max_mean_difference: float = Field(4.0, ge=0, description="mean absolute difference to single precision, in 1/255")
+    min_mask_agreement: Ratio = Field(0.98, description="share of pixels with the same decision")
+
+
+class ExportProfile(_Section):
+    """How many pictures the export looks at."""
+
+    calibration_pictures: int = Field(ge=1, le=10_000, description="training pictures that 8 bits are measured on")
+    parity_pictures: int = Field(ge=1, le=10_000, description="test pictures that every runtime answers")
+
+
+class ExportParams(_Section):
+    """The variants of the winner, which of them is published, and the comparison of the runtimes."""
+
     opset: int = Field(17, ge=17, le=20, description="ONNX operator set")
+    publish: VariantName = Field("float16", description="a variant that may not be published falls back to float16")
     max_mean_difference: float = Field(1.0, ge=0, description="mean absolute difference to PyTorch, in 1/255")
     min_mask_agreement: Ratio = Field(0.999, description="share of pixels with the same decision")
+    parity_triton: bool = Field(True, description="ask a throw-away Triton, too; needs one on this machine")
+    int8: Int8Params = Int8Params()
+    smoke: ExportProfile = ExportProfile(calibration_pictures=8, parity_pictures=3)
+    full: ExportProfile = ExportProfile(calibration_pictures=32, parity_pictures=24)
+
+    @property
+    def half_weights(self) -> bool:
+        """Whether weights are stored in half precision where speed is measured: all but float32 are smaller."""
+        return self.publish != "float32"
+
+
+class AuditParams(_Section):
+    """What the version that serves must still do on golden clips; a breach takes it back."""
+
+    clips: int = Field(2, ge=0, le=100, description="clips privseg draws; clips of your own are audited beside them")
+    frames: int = Field(40, ge=2, le=10_000, description="frames of a drawn clip")
+    min_person_recall: Ratio = Field(0.6, description="covered share of the people's pixels")
+    max_recall_drop: Ratio = Field(0.1, description="of that share, against the last audit of another version")
+    max_leak_frame_ratio: Ratio = Field(0.8, description="frames in which somebody is not covered to 80 %")
+    max_background_covered: Ratio = Field(0.5, description="covered share of the background; beyond, nothing is seen")
+    max_withheld_ratio: Ratio = Field(0.1, description="frames without an answer; beyond, nothing is known")
+    max_mean_difference: float = Field(2.0, ge=0, description="of the servers' answers to the version's file, in 1/255")
+    min_mask_agreement: Ratio = Field(0.99, description="share of pixels with the same decision")
+
+
+class PublishParams(_Section):
+    """When a model counts as one that does not look at the picture, on golden scenes; such a one is never published."""
+
+    min_found: Ratio = Field(0.02, description="share of the drawn people's pixels; less is nobody")
+    max_called: Ratio = Field(0.98, description="share of the pixels that show nobody; more is everybody")
+    min_spread: float = Field(1.0, ge=0, le=255, description="how far answers to different pictures differ, in 1/255")
 
 
 class Params(_Section):
@@ -253,11 +303,18 @@ class Params(_Section):
     benchmark: BenchmarkParams
     select: SelectParams = SelectParams()
     export: ExportParams = ExportParams()
+    publish: PublishParams = PublishParams()
+    audit: AuditParams = AuditParams()
 
     @property
     def train_profile(self) -> TrainProfile:
         """The training budget of the active profile."""
         return self.train.smoke if self.profile == "smoke" else self.train.full
+
+    @property
+    def export_profile(self) -> ExportProfile:
+        """The export effort of the active profile."""
+        return self.export.smoke if self.profile == "smoke" else self.export.full
 
     @property
     def benchmark_profile(self) -> BenchmarkProfile:

@@ -5,23 +5,19 @@ Everything heavy is imported inside the functions, so importing this module cost
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
-from privseg import repro, stage_files, stages, workspace
-from privseg.errors import GateFailedError, PrivsegError, ServerUnavailableError
-from privseg.serving.artifact import MODEL_NAME, read_artifact_record
-from privseg.serving.versions import accepted, read_record
-
-if TYPE_CHECKING:
-    from privseg.serving.local_triton import RunningTriton
+from privseg import publishing, repro, stage_files, stages, workspace
+from privseg.errors import PrivsegError
+from privseg.publishing import model_repository, start_triton, triton_endpoints
 
 __all__ = [
+    "audit",
     "default_home",
     "emit",
     "ingest_shard",
@@ -99,8 +95,8 @@ def prepare(
         check_kind(name, source)
     for candidate in ready.candidates:
         find_candidate(candidate)  # an hour of ingesting later is too late to hear of a typing error
-    _seed(home, local)
-    champion = workspace.take_champion(ready.path, model_repository(home, local=local), _last_published(home))
+    publishing.seed(home, local=local, say=emit)
+    champion = workspace.take_champion(ready.path, model_repository(home, local=local), publishing.last_published(home))
     emit(
         f"workspace {ready.path}: {len(ready.sources)} sources, {len(ready.candidates)} candidates; "
         + (f"version {champion} is the champion" if champion else "no champion yet")
@@ -157,140 +153,55 @@ def record_dataset(workspace_path: str) -> str:
     return version
 
 
-def model_repository(home: str | Path, *, local: bool = False) -> Path:
-    """The repository the servers read: ``PRIVSEG_MODEL_REPOSITORY``, else, or if ``local``, that of ``home``."""
-    named = "" if local else os.environ.get("PRIVSEG_MODEL_REPOSITORY")
-    return Path(named or Path(home) / "model_repository")
-
-
-def triton_endpoints(home: str | Path, *, local: bool = False) -> list[str]:
-    """List the gRPC addresses of every replica: ``PRIVSEG_TRITON_ENDPOINTS``, else, or if ``local``, that of ``home``.
-
-    Raises:
-        ServerUnavailableError: None is named and no local server runs.
-    """
-    from privseg.serving import local_triton
-
-    listed = "" if local else os.environ.get("PRIVSEG_TRITON_ENDPOINTS", "")
-    endpoints = [endpoint.strip() for endpoint in listed.split(",") if endpoint.strip()]
-    if endpoints:
-        return endpoints
-    running = local_triton.status(Path(home) / "triton")
-    if running is None:
-        raise ServerUnavailableError("Triton", "is not running", f"privseg triton up --home {home}")
-    return [running.grpc_url]
-
-
-def start_triton(home: str | Path) -> RunningTriton:
-    """Start the local Triton of ``home``, or find it running; where nothing was published, it serves the shipped model.
-
-    Raises:
-        GateFailedError: The shipped model is damaged, or the server does not serve it.
-        ServerUnavailableError: See `privseg.serving.local_triton.up`.
-        StorageError: The disk is full or ``home`` cannot be written.
-    """
-    from privseg.serving import local_triton, shipped
-
-    versions, state = model_repository(home, local=True), Path(home) / "triton"
-    shipped.seed(versions)
-    running = local_triton.up(versions, state)
-    serving = accepted(versions)
-    if running.versions or serving is None:
-        return running
-    from privseg.serving.repository import publish as publish_version  # needs ONNX Runtime
-
-    publish_version(versions, versions / MODEL_NAME / str(serving), endpoints=[running.grpc_url])
-    return local_triton.status(state) or running
+@_step
+def publish(
+    workspace_path: str, home: str, *, force: bool = False, skip_smoke_load: str | None = None
+) -> dict[str, Any]:
+    """Bring the outcome of the selection to the Triton servers; see `privseg.publishing.publish`."""
+    return publishing.publish(workspace_path, home, force=force, skip_smoke_load=skip_smoke_load, say=emit)
 
 
 @_step
-def publish(workspace_path: str, home: str, *, force: bool = False) -> dict[str, Any]:
-    """Bring the outcome of the selection to the Triton servers: the exported model, or the champion that stays.
+def audit(home: str, *, roll_back: bool = True) -> dict[str, Any]:
+    """Send golden clips through every server; a version that does not hold is taken back, and audited no more.
 
-    Endpoints come from ``PRIVSEG_TRITON_ENDPOINTS`` (comma-separated host:port of gRPC), else from the local server of
-    ``home``. Either way every server is asked for an answer of the version that is to serve.
+    Rules come from the workspace's ``params.yaml``; a home without a workspace gets the usual ones. Report, metrics
+    and history go to ``<home>/out``.
 
     Args:
-        workspace_path: The workspace, its stages up to date.
-        home: Folder of everything the run makes.
-        force: Publish the exported model although the champion stays.
+        home: Folder of everything a run makes.
+        roll_back: Take a version back whose rules do not hold, where an older one is left.
 
     Returns:
-        What serves now: version, candidate, dataset version, sha256; the outcome and its reason.
+        The audit as plain data, with ``outcome`` in words and ``rolled_back_to``, the version that serves instead.
 
     Raises:
-        ServerUnavailableError: No server runs.
-        GateFailedError: Another model was published since the comparison; or the new version did not load or answered
-            the golden frame wrongly. The old one serves on.
-        StorageError: The model repository is full or cannot be written.
+        ServerUnavailableError: A server is down or answers too few frames; nothing is changed.
+        GateFailedError: The repository has no version, or a server does not serve the older one.
+        DataError: A golden clip cannot be used.
+        StorageError: The report or the repository cannot be written.
     """
-    from privseg.serving.repository import publish as publish_version
+    from privseg.audit.measure import audit as measure
+    from privseg.audit.report import compare_with_history, write_audit
+    from privseg.params import AuditParams, load_params
+    from privseg.serving.repository import roll_back as take_back
+    from privseg.serving.versions import list_versions
 
-    root, repository = Path(workspace_path), model_repository(home)
-    selection = stage_files.read_selection(root)
-    serving = accepted(repository)
-    decided = {"outcome": selection["outcome"], "reason": selection["reason"]}
-    if decided["outcome"] == "keep" and serving is None:
-        decided = {"outcome": "promote", "reason": "no model serves any more"}
-    if decided["outcome"] == "keep" and force:
-        decided = {"outcome": "forced", "reason": f"published by hand; the comparison said: {selection['reason']}"}
-    exported = root / stage_files.EXPORTED
-    if decided["outcome"] == "keep":
-        model = repository / MODEL_NAME / str(serving)
+    own = Path(home) / "workspace" / "params.yaml"
+    rules = load_params(own).audit if own.is_file() else AuditParams()
+    repository, endpoints, out = model_repository(home), triton_endpoints(home), Path(home) / "out"
+    found = measure(repository, endpoints, Path(home) / "audit", rules, say=emit)
+    found.breaches += compare_with_history(found, out, rules)
+    previous = None
+    if not found.breaches:
+        outcome = f"version {found.version} covers people as it must"
+    elif not roll_back:
+        outcome = f"version {found.version} does not hold; it serves on, as was asked"
+    elif len(list_versions(repository)) < 2:
+        outcome = f"version {found.version} does not hold, and there is no older one to go back to"
     else:
-        model = exported
-        if not force:
-            _require_compared(repository, serving, selection["champion"], exported)
-    endpoints = triton_endpoints(home)
-    published = publish_version(repository, model, endpoints=endpoints)
-    if decided["outcome"] == "forced" and not published.reused:
-        stage_files.record_decision(root, selection | decided)
-    revision = workspace.record_run(root, f"Version {published.version} serves")
-    done = "published" if not published.reused else "stays" if decided["outcome"] == "keep" else "already served"
-    where = ", ".join(endpoints)
-    emit(f"model person_segmentation version {published.version}: {done} on {where} ({decided['reason']})")
-    record = {
-        "version": published.version,
-        "candidate": published.model_json.get("candidate"),
-        "dataset_version": published.model_json.get("dataset_version"),
-        "sha256": published.model_json["sha256"],
-        "workspace_revision": revision,
-        **decided,
-    }
-    stage_files.write_json(Path(home) / "out" / "published.json", record)
-    return record
-
-
-def _seed(home: str, local: bool) -> None:
-    """Give an empty repository the shipped model, and let the servers that run serve it."""
-    from privseg.serving import shipped
-    from privseg.serving.repository import publish as publish_version
-
-    versions = model_repository(home, local=local)
-    seeded = shipped.seed(versions)
-    if seeded is None:
-        return
-    emit(f"model person_segmentation version {seeded}: comes with privseg, serves until a better one is trained")
-    # What does not run loads it when it starts; what is broken stops the run when there is a model to publish.
-    with contextlib.suppress(ServerUnavailableError):
-        endpoints = triton_endpoints(home, local=local)
-        publish_version(versions, versions / MODEL_NAME / str(seeded), endpoints=endpoints)
-
-
-def _last_published(home: str) -> dict[str, Any] | None:
-    file = Path(home) / "out" / "published.json"
-    if not file.is_file():
-        return None
-    published = stage_files.read_json(file)
-    return {"version": published.get("version"), "sha256": published.get("sha256")}
-
-
-def _require_compared(repository: Path, serving: int | None, champion: dict[str, Any] | None, exported: Path) -> None:
-    """Raise GateFailedError if what serves now is neither the champion of the comparison nor the winner itself."""
-    if serving is None or serving == (champion or {}).get("version"):
-        return
-    if read_record(repository, serving)["sha256"] != read_artifact_record(exported)["sha256"]:
-        fault = f"serves version {serving}, with which the winner was not compared"
-        raise GateFailedError(
-            repository, fault, "compare again: privseg run, or publish anyway: privseg model publish --force"
-        )
+        previous = take_back(repository, endpoints=endpoints)
+        outcome = f"version {found.version} does not hold and was taken back; version {previous} serves again"
+    write_audit(out, found, outcome)
+    emit(f"audit: {outcome}; see {out / 'audit.html'}")
+    return found.model_dump(mode="json") | {"outcome": outcome, "rolled_back_to": previous}

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from privseg import dataset_versions
 from privseg.errors import DataError, UsageError
-from privseg.model_stages import stage_champion, stage_evaluate, stage_export, stage_select, stage_train
+from privseg.model_stages import (
+    stage_champion,
+    stage_evaluate,
+    stage_export,
+    stage_parity,
+    stage_select,
+    stage_train,
+)
 from privseg.params import Params, load_params
 from privseg.stage_files import INGESTED, MANIFEST, REPORTS, VALIDATED, write_json
 
@@ -167,6 +174,7 @@ STAGES = {
     "champion": stage_champion,
     "select": stage_select,
     "export": stage_export,
+    "parity": stage_parity,
 }
 
 

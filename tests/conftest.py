@@ -60,6 +60,7 @@ def tiny_overrides() -> dict[str, str]:
         "train.smoke": profile,
         "benchmark.smoke": "{max_test_images: 6, timed_runs: 3, warm_up_runs: 0, shapes: [[128, 128]]}",
         "select.max_latency_ms": "60000",
+        "publish": "{min_found: 0, max_called: 1, min_spread: 0}",  # hardly trained, a candidate sees nobody or all
         # tiny pictures hold tiny people
         "cleanse": "{min_original_side: 32, min_component_height: 2, min_human_ratio: 0.0, min_pixel_std: 0.5}",
         "gate": "{min_images: 20, min_train_images: 8, min_test_images: 2, min_human_share: 0.1, "

@@ -177,7 +177,7 @@ def test_every_stage_of_the_pipeline_up_to_the_gate_is_the_dataset() -> None:
     outputs = dataset_outputs(pipeline, {"stages": stages}, {"sources": {"voc": {}}, "candidates": ["stdc1"]})
 
     found = {output.stage for output in outputs.values()}
-    later = {"train@stdc1", "evaluate@stdc1", "select", "export"}
+    later = {"train@stdc1", "evaluate@stdc1", "select", "export", "parity"}
     assert found == {name for name in stages if not name.endswith("@gone")} - later
     assert outputs["data/manifest.parquet"].cached
     assert not outputs["reports/dataset.json"].cached

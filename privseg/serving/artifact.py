@@ -2,7 +2,8 @@
 
 The same two files are what ``export`` writes, what a version directory of the Triton model repository holds, and
 what the server's backend checks before it loads. ``model.json`` carries the SHA-256 of ``model.onnx``; a pair that
-does not match is refused everywhere.
+does not match is refused everywhere, and so is one without a good signature where a verify key is set
+(`privseg.serving.signature`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from privseg.errors import GateFailedError, StorageError
+from privseg.errors import GateFailedError, StorageError, UsageError
+from privseg.serving.onnx_backend.signing import parse
+from privseg.serving.signature import SIGNING_VARIABLE, require_signature, sign
 
 __all__ = [
     "INPUT_NAME",
@@ -27,6 +30,7 @@ __all__ = [
     "Artifact",
     "read_artifact",
     "read_artifact_record",
+    "sign_artifact",
     "write_artifact",
 ]
 
@@ -68,9 +72,33 @@ def read_artifact(directory: Path) -> Artifact:
     """Read an artifact and check that ``model.onnx`` is the file its record was written for.
 
     Raises:
-        GateFailedError: A file is missing, the record is not JSON, or the SHA-256 differs.
+        GateFailedError: A file is missing, the record is not JSON, the SHA-256 differs, or the signature that
+            ``PRIVSEG_VERIFY_KEY`` asks for is missing or does not fit.
+        UsageError: The verify key cannot be used.
     """
-    record = read_artifact_record(directory)
+    return _with_model(directory, read_artifact_record(directory))
+
+
+def sign_artifact(directory: Path) -> Artifact:
+    """Sign what lies there as it is, unsigned or signed with an old key: whoever calls this vouches for its origin.
+
+    Raises:
+        GateFailedError: The two files do not belong together.
+        UsageError: There is no signing key, or it cannot be used.
+        StorageError: The record cannot be written.
+    """
+    artifact = _with_model(directory, _parsed(directory))
+    signed = Artifact(directory, artifact.onnx, sign(artifact.record))
+    if "signature" not in signed.record:
+        raise UsageError(SIGNING_VARIABLE, "is not set", "set it to the key to sign with")
+    try:
+        _replace(directory / RECORD_FILE, signed.record_bytes)
+    except OSError as error:
+        raise StorageError.from_os_error(directory, error) from error
+    return signed
+
+
+def _with_model(directory: Path, record: dict[str, Any]) -> Artifact:
     path = directory / ONNX_FILE
     try:
         onnx = path.read_bytes()
@@ -87,11 +115,19 @@ def read_artifact_record(directory: Path) -> dict[str, Any]:
     """Read ``model.json`` alone.
 
     Raises:
-        GateFailedError: It is missing, is not JSON, or names no SHA-256.
+        GateFailedError: It is missing, is not JSON, names a field twice or no SHA-256, or is not signed as
+            ``PRIVSEG_VERIFY_KEY`` asks.
+        UsageError: The verify key cannot be used.
     """
+    record = _parsed(directory)
+    require_signature(directory / RECORD_FILE, record)
+    return record
+
+
+def _parsed(directory: Path) -> dict[str, Any]:
     path = directory / RECORD_FILE
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = parse(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise GateFailedError(path, f"cannot be read ({error.strerror})", _AGAIN) from None
     except ValueError as error:
@@ -104,16 +140,20 @@ def read_artifact_record(directory: Path) -> dict[str, Any]:
 def write_artifact(directory: Path, onnx: bytes, record: dict[str, Any]) -> Artifact:
     """Write ``model.onnx`` and ``model.json`` by replacement; the record gets ``sha256`` and ``created``.
 
-    The record goes last: a reader that comes in between finds a pair that does not match and refuses it.
+    With ``PRIVSEG_SIGNING_KEY`` set, the record is signed; a signature it had before goes in any case. The record is
+    written last: a reader that comes in between finds a pair that does not match and refuses it.
 
     Raises:
         StorageError: The disk is full or the directory cannot be written.
+        UsageError: The signing key cannot be used; nothing is written.
     """
-    full = {
-        **record,
-        "sha256": hashlib.sha256(onnx).hexdigest(),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+    full = sign(
+        {
+            **record,
+            "sha256": hashlib.sha256(onnx).hexdigest(),
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+    )
     artifact = Artifact(directory, onnx, full)
     try:
         directory.mkdir(parents=True, exist_ok=True)

@@ -1,76 +1,112 @@
-"""The model's ``config.pbtxt``: one text for the local server and the official container."""
+"""The ``config.pbtxt`` of a model repository: written once, from what was measured on this machine if anything was.
+
+``privseg bench serve`` leaves ``serving.json`` in the home, beside the model repository. A choice in it is used where
+it was measured: on a machine with the same processor and as many cores.
+"""
 
 from __future__ import annotations
 
+import json
+import os
+import platform
 import uuid
+from dataclasses import replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final
 
-from privseg.serving.artifact import INPUT_NAME, MODEL_NAME, OUTPUT_NAME
+from privseg.errors import DataError, StorageError, UsageError
+from privseg.serving.artifact import MODEL_NAME
+from privseg.serving.profiles import RuntimeChoice, default_choice, render_config
 
-__all__ = ["CONFIG_FILE", "ensure_config", "render_config"]
+__all__ = [
+    "CONFIG_FILE",
+    "SERVING_FILE",
+    "ensure_config",
+    "hardware",
+    "measured_choice",
+    "render_config",
+    "write_config",
+]
 
 CONFIG_FILE: Final = "config.pbtxt"
-
-_TEMPLATE: Final = """\
-# Written once, never changed on promotion: an edit here reloads every loaded version.
-name: "{name}"
-backend: "onnxruntime"
-max_batch_size: 4
-
-# RGB, height and width multiples of 32; colour scaling and softmax live inside the graph.
-input [ {{ name: "{input}" data_type: TYPE_UINT8 dims: [ -1, -1, 3 ] }} ]
-# Person probability x 255, at least 1; 0 where it could not be computed.
-output [ {{ name: "{output}" data_type: TYPE_UINT8 dims: [ -1, -1 ] }} ]
-
-instance_group [ {{ count: 1 kind: {kind} }} ]
-
-# The newest version serves. Loading over it keeps the old one answering until the new one is ready.
-version_policy {{ latest {{ num_versions: 1 }} }}
-
-# The queue is short and refuses instead of growing. A request may lower the time it waits, never raise it: a
-# recording waits this long, live video, where a late frame is worthless, asks for less.
-dynamic_batching {{
-  default_queue_policy {{
-    timeout_action: REJECT
-    default_timeout_microseconds: 10000000
-    allow_timeout_override: true
-    max_queue_size: 16
-  }}
-}}
-
-parameters {{ key: "intra_op_thread_count" value {{ string_value: "{threads}" }} }}
-
-# Not ready before one frame of the usual size went through.
-model_warmup [
-  {{
-    name: "frame_512"
-    batch_size: 1
-    inputs {{ key: "{input}" value {{ data_type: TYPE_UINT8 dims: [ 512, 512, 3 ] random_data: true }} }}
-  }}
-]
-"""
+SERVING_FILE: Final = "serving.json"
+_PROCESSORS: Final = Path("/proc/cpuinfo")
 
 
-def render_config(threads: int = 2, *, device: Literal["cpu", "gpu"] = "cpu") -> str:
-    """Return ``config.pbtxt`` for ``threads`` ONNX Runtime threads on the given device."""
-    return _TEMPLATE.format(
-        name=MODEL_NAME, input=INPUT_NAME, output=OUTPUT_NAME, kind=f"KIND_{device.upper()}", threads=threads
-    )
-
-
-def ensure_config(repository: Path, *, threads: int = 2) -> Path:
-    """Write the model's ``config.pbtxt`` if the repository has none; raises OSError.
+def ensure_config(repository: Path, *, threads: int | None = None) -> Path:
+    """Write the model's ``config.pbtxt``, profile ``local``, if the repository has none.
 
     One that is there stays as it is, whatever release wrote it: an edit would reload every loaded version.
+
+    Args:
+        repository: The model repository; ``serving.json`` is looked for beside it.
+        threads: Threads where nothing was measured; None: as many as there are processors.
+
+    Raises:
+        DataError: ``serving.json`` is damaged.
+        OSError: The repository cannot be written.
     """
     path = repository / MODEL_NAME / CONFIG_FILE
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = repository / f".{CONFIG_FILE}.{uuid.uuid4().hex}"  # never a stray file in the model's directory
-        try:
-            temporary.write_text(render_config(threads), encoding="utf-8")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        choice = measured_choice(repository.parent)
+        if choice is None:
+            choice = default_choice() if threads is None else replace(default_choice(), threads=threads)
+        _replace(repository, path, render_config("local", choice))
     return path
+
+
+def write_config(repository: Path, text: str) -> bool:
+    """Put another ``config.pbtxt`` into a repository; return whether it differs from the one that was there.
+
+    A running server goes on as before until its next load, and then loads every version anew.
+
+    Raises:
+        StorageError: The disk is full or the repository cannot be written.
+    """
+    path = repository / MODEL_NAME / CONFIG_FILE
+    try:
+        if path.exists() and path.read_text(encoding="utf-8") == text:
+            return False
+        _replace(repository, path, text)
+    except OSError as error:
+        raise StorageError.from_os_error(path, error) from error
+    return True
+
+
+def measured_choice(home: Path) -> RuntimeChoice | None:
+    """Return what ``privseg bench serve`` chose in this home on such a machine; None if it did not.
+
+    Raises:
+        DataError: ``serving.json`` is damaged.
+    """
+    path = home / SERVING_FILE
+    try:
+        measured = json.loads(path.read_text(encoding="utf-8"))
+        choice = RuntimeChoice(**measured["choice"])
+        there = dict(measured["hardware"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, UsageError) as error:
+        raise DataError(path, f"is no measurement ({error})", "remove it, or privseg bench serve") from None
+    return choice if there | hardware() == there else None  # None: the home came from another machine
+
+
+def hardware() -> dict[str, Any]:
+    """Return what a measured choice depends on: ``processor``, its name, and ``cores``, what this process may use."""
+    name = platform.machine()
+    for line in _PROCESSORS.read_text(encoding="utf-8", errors="replace").splitlines() if _PROCESSORS.exists() else []:
+        key, _, value = line.partition(":")
+        if key.strip() == "model name":
+            name = value.strip()
+            break
+    return {"processor": name, "cores": len(os.sched_getaffinity(0))}
+
+
+def _replace(repository: Path, path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = repository / f".{CONFIG_FILE}.{uuid.uuid4().hex}"  # never a stray file in the model's directory
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Final
 
 from privseg.errors import ServerUnavailableError, StorageError, UsageError
+from privseg.serving.signature import VERIFY_VARIABLE
 
-__all__ = ["TritonInstallation", "find_installation"]
+__all__ = ["BACKEND", "TritonInstallation", "find_installation"]
 
 VENV_VARIABLE: Final = "PRIVSEG_TRITON_VENV"
-_BACKEND_MODEL: Final = Path(__file__).parent / "onnx_backend" / "model.py"
+BACKEND: Final = Path(__file__).parent / "onnx_backend"
 _DEBIAN_LIBRARIES: Final = Path("/usr/lib") / f"{sysconfig.get_config_var('MULTIARCH') or 'x86_64-linux-gnu'}"
 
 
@@ -29,7 +30,7 @@ class TritonInstallation:
     """Where the parts of a Triton installation lie.
 
     Attributes:
-        venv: Virtual environment that holds nvidia-pytriton and onnxruntime.
+        venv: Virtual environment that holds nvidia-pytriton, onnxruntime and openvino.
         server: The ``tritonserver`` binary.
         python_backend: Directory with ``libtriton_python.so``.
         stub: ``triton_python_backend_stub`` for the environment's Python.
@@ -42,13 +43,19 @@ class TritonInstallation:
     stub: Path
     libraries: tuple[Path, ...]
 
+    @property
+    def python(self) -> Path:
+        """The environment's Python, the one the stub embeds."""
+        return self.venv / "bin" / "python"
+
     def environment(self, home: Path) -> dict[str, str]:
         """Return the server's whole environment.
 
         The stub embeds Python and finds its packages through the first ``python3`` on ``PATH``, which is the
-        environment's own. Nothing of the caller's Python settings gets in.
+        environment's own. Nothing of the caller's Python settings gets in; the key that versions are checked with does.
         """
-        return {
+        named = {VERIFY_VARIABLE: os.environ[VERIFY_VARIABLE]} if VERIFY_VARIABLE in os.environ else {}
+        return named | {
             "PATH": os.pathsep.join([str(self.venv / "bin"), "/usr/local/bin", "/usr/bin", "/bin"]),
             "HOME": str(home),
             "LD_LIBRARY_PATH": os.pathsep.join(map(str, self.libraries)),
@@ -72,7 +79,8 @@ class TritonInstallation:
             _copy(self.python_backend / "libtriton_python.so", python)
             _copy(self.python_backend / "triton_python_backend_utils.py", python)
             _copy(self.stub, python)
-            _copy(_BACKEND_MODEL, onnxruntime)
+            for part in BACKEND.glob("*.py"):
+                _copy(part, onnxruntime)
         except OSError as error:
             raise StorageError.from_os_error(directory, error) from error
         return directory

@@ -63,15 +63,20 @@ def launch_child(command: list[str], environment: dict[str, str], log: Path) -> 
         )
 
 
-def launch_detached(command: list[str], environment: dict[str, str], log: Path) -> int:
-    """Start a server, sealed, that is nobody's child, for the shell between us ends at once; return its process id."""
+def launch_detached(command: list[str], environment: dict[str, str], log: Path, *, pass_descriptor: int) -> int:
+    """Start a process that is nobody's child, for the shell between us ends at once; return its process id.
+
+    Its output goes to ``log``; of our files it gets ``pass_descriptor`` alone.
+    """
     with log.open("wb") as output:
         shell = subprocess.run(
-            ["/bin/sh", "-c", 'setsid "$@" >&2 & echo $!', "sh", *sealed(command, environment)],
+            # Its standard output is the log, or the pipe that brings us the process id would stay open.
+            ["/bin/sh", "-c", 'setsid "$@" >&2 & echo $!', "sh", *command],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=output,
+            pass_fds=(pass_descriptor,),
             check=True,
         )
     return int(shell.stdout)

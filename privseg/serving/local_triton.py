@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 import signal
 import subprocess
 import sys
@@ -16,19 +14,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-import numpy as np
-
-from privseg.errors import GateFailedError, ServerUnavailableError, StorageError
-from privseg.serving.admin import Endpoint
-from privseg.serving.artifact import MODEL_NAME, SIZE_MULTIPLE
+from privseg.errors import ServerUnavailableError, StorageError
+from privseg.serving.artifact import MODEL_NAME
 from privseg.serving.config import ensure_config
-from privseg.serving.ending import EXIT_SECONDS, down, end
+from privseg.serving.ending import EXIT_SECONDS, down, end, stop_server
 from privseg.serving.installation import TritonInstallation, find_installation
-from privseg.serving.launching import address_was_taken, choose_ports, launch_child, launch_detached, why_it_ended
+from privseg.serving.launching import address_was_taken, choose_ports, launch_child, why_it_ended
+from privseg.serving.loopback import http_ok
 from privseg.serving.triton_state import (
     LOOPBACK,
     RunningTriton,
-    http_ok,
     is_alive,
     listens,
     recorded,
@@ -36,18 +31,17 @@ from privseg.serving.triton_state import (
     status,
     write_record,
 )
+from privseg.serving.upkeep import up, why_not_running
 from privseg.serving.versions import Store, current
 
-__all__ = ["LocalTriton", "RunningTriton", "down", "status", "up"]
+__all__ = ["LocalTriton", "RunningTriton", "down", "status", "up", "why_not_running"]
 
 START_SECONDS: Final = 90.0
-USUAL_PORTS: Final = (8001, 8000, 8002)  # gRPC, HTTP, metrics: what Triton's documentation and our examples name
-SETTLE_SECONDS: Final = 10.0
 ATTEMPTS: Final = 3  # a free port may be taken by somebody else before Triton binds it
 
 
 class LocalTriton:
-    """One ``tritonserver`` process over a model repository.
+    """One ``tritonserver`` process over a model repository; the kernel ends it with the thread that started it.
 
     Args:
         repository: The model repository; its newest version is loaded at the start, if it has one.
@@ -55,8 +49,7 @@ class LocalTriton:
         grpc_port: A port to insist on; None takes a free one. Likewise the other two.
         http_port: See above.
         metrics_port: See above.
-        detached: Outlive this process (``privseg triton up``). Otherwise the kernel ends the server when the
-            thread that started it ends, even by SIGKILL.
+        supervisor: Process id to record as the one that mends this server (``privseg triton up``); 0: nobody.
         extra_arguments: Further ``tritonserver`` arguments.
     """
 
@@ -68,13 +61,13 @@ class LocalTriton:
         grpc_port: int | None = None,
         http_port: int | None = None,
         metrics_port: int | None = None,
-        detached: bool = False,
+        supervisor: int = 0,
         extra_arguments: tuple[str, ...] = (),
     ) -> None:
         self.repository = repository.absolute()
         self.state_dir = state_dir.absolute()
         self._ports = (grpc_port, http_port, metrics_port)
-        self._detached = detached
+        self._supervisor = supervisor
         self._extra = extra_arguments
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -91,13 +84,41 @@ class LocalTriton:
         """
         if status(self.state_dir) is not None:
             raise ServerUnavailableError(self.state_dir, "its Triton runs already", "run `privseg triton down`")
-        down(self.state_dir)  # what a crashed predecessor left: stubs, shared memory
-        installation = find_installation()
+        self.stop()  # what a crashed predecessor left: stubs, shared memory
+        return self._start()
+
+    def start_again(self, crashed: RunningTriton) -> RunningTriton:
+        """Start a server that ended by itself anew, on the ports its clients know.
+
+        Args:
+            crashed: Its record; what it left is removed first.
+
+        Raises:
+            ServerUnavailableError: See ``start``.
+            StorageError: See ``start``.
+        """
+        stop_server(crashed)
+        self._reap()
+        self._ports = (crashed.grpc_port, crashed.http_port, crashed.metrics_port)
+        return self._start()
+
+    @contextlib.contextmanager
+    def only_checked_versions(self) -> Iterator[None]:
+        """Be alone with the repository, without the version of a publisher that died before its checks ended.
+
+        Raises:
+            StorageError: The repository cannot be written, or a publisher is at work for too long.
+        """
         store = Store(self.repository)
         with store.locked():  # a publisher that is at work ends its checks first
             unchecked = store.set_aside_interrupted()
             if unchecked is not None:
                 print(f"version {unchecked} of an interrupted publication was taken back", file=sys.stderr, flush=True)
+            yield
+
+    def _start(self) -> RunningTriton:
+        installation = find_installation()
+        with self.only_checked_versions():
             attempts = ATTEMPTS
             while True:
                 attempts -= 1
@@ -149,13 +170,10 @@ class LocalTriton:
             f"--metrics-port={record.metrics_port}",
             *self._extra,
         ]
-        environment = installation.environment(self.state_dir)
-        if self._detached:
-            pid = launch_detached(command, environment, log)
-        else:
-            self._process = launch_child(command, environment, log)
-            pid = self._process.pid
-        record = replace(record, pid=pid, started=start_time(pid))
+        self._process = launch_child(command, installation.environment(self.state_dir), log)
+        pid, keeper = self._process.pid, self._supervisor
+        keeper_started = start_time(keeper) if keeper else 0
+        record = replace(record, pid=pid, started=start_time(pid), supervisor=keeper, supervisor_started=keeper_started)
         try:
             write_record(self.state_dir, record)
         except BaseException:
@@ -182,6 +200,9 @@ class LocalTriton:
     def stop(self) -> None:
         """Stop the server and its stubs; nothing happens when it is not running."""
         down(self.state_dir)
+        self._reap()
+
+    def _reap(self) -> None:
         if self._process is not None:
             self._process.wait()
             self._process = None
@@ -205,92 +226,3 @@ class LocalTriton:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-
-
-def up(
-    repository: Path,
-    state_dir: Path,
-    *,
-    grpc_port: int | None = None,
-    http_port: int | None = None,
-    metrics_port: int | None = None,
-) -> RunningTriton:
-    """Start a server that outlives this process, or return the one that already runs from ``state_dir``.
-
-    Ports that are not given are those of the server that ran here before, so that a client of a crashed server finds
-    it again; else Triton's own 8001, 8000 and 8002; else, where one of them is taken, free ones.
-
-    A running server that refuses to segment is replaced, on the same ports: when its stub process died, Triton (seen
-    with 2.51) neither starts it again nor reports it.
-
-    Raises:
-        ServerUnavailableError: See ``LocalTriton.start``; also when the running server has another repository.
-        StorageError: The state directory cannot be written.
-    """
-    with _locked(state_dir):
-        running = _settled(state_dir)
-        if running is not None:
-            if Path(running.repository) != repository.absolute():
-                fault = f"runs already, on {running.repository}"
-                raise ServerUnavailableError("tritonserver", fault, "run `privseg triton down`")
-            if not _refuses(running):
-                return running
-            grpc_port = grpc_port or running.grpc_port
-            http_port = http_port or running.http_port
-            metrics_port = metrics_port or running.metrics_port
-            end(running, signal.SIGKILL)
-            down(state_dir)
-        grpc, http, metrics = (grpc_port, http_port, metrics_port)
-        if (grpc, http, metrics) == (None, None, None):
-            grpc, http, metrics = _usual_ports(state_dir)
-        server = LocalTriton(repository, state_dir, grpc_port=grpc, http_port=http, metrics_port=metrics, detached=True)
-        return server.start()
-
-
-def _settled(state_dir: Path) -> RunningTriton | None:
-    """Return the server's status once it answers or is gone: one that is being killed looks alive for a moment."""
-    deadline = time.monotonic() + SETTLE_SECONDS
-    while True:
-        running = status(state_dir)
-        if running is None or running.ready or time.monotonic() > deadline:
-            return running
-        time.sleep(0.05)
-
-
-def _usual_ports(state_dir: Path) -> tuple[int | None, int | None, int | None]:
-    before = recorded(state_dir)
-    if before is not None:
-        end(before, signal.SIGKILL)  # a crashed server's stubs may hold its ports
-    usual = (before.grpc_port, before.http_port, before.metrics_port) if before else USUAL_PORTS
-    try:
-        choose_ports(usual)
-    except ServerUnavailableError:
-        return None, None, None
-    return usual
-
-
-def _refuses(running: RunningTriton) -> bool:
-    if not running.versions:
-        return False
-    try:
-        with Endpoint(running.grpc_url) as endpoint:
-            endpoint.infer(np.zeros((1, SIZE_MULTIPLE, SIZE_MULTIPLE, 3), np.uint8))
-    except GateFailedError:
-        return True
-    except ServerUnavailableError:  # busy or starting is no reason to end it
-        return False
-    return False
-
-
-@contextlib.contextmanager
-def _locked(state_dir: Path) -> Iterator[None]:
-    try:
-        state_dir.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(state_dir / ".triton.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise StorageError.from_os_error(state_dir, error) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import urllib.request
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from privseg.errors import ServerUnavailableError
-from privseg.serving.artifact import MODEL_NAME
+from privseg.serving.loopback import http_ok, ready_versions, runtime
 
 __all__ = [
     "LOOPBACK",
@@ -24,12 +23,12 @@ __all__ = [
     "recorded",
     "start_time",
     "status",
+    "supervisor_is_alive",
     "write_record",
 ]
 
 LOOPBACK: Final = "127.0.0.1"
 _RECORD: Final = "triton.json"
-_DIRECT: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback never goes through a proxy
 _SOCKETS: Final = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))  # gRPC binds 127.0.0.1 as ::ffff:127.0.0.1
 _LISTEN: Final = "0A"  # a TCP state
 _ENDED: Final = "ZX"  # process states: zombie, gone
@@ -51,6 +50,12 @@ class RunningTriton:
         region: Prefix of its shared memory regions. It stands in the command line of the server and of each of
             its stubs, and nowhere else.
         started: Start time of that process in the kernel's ticks, so that a reused id is not mistaken for it.
+        supervisor: Process id of the supervisor that mends this server; 0 if there is none.
+        supervisor_started: Start time of that process.
+        restarts: Times the supervisor started the server again.
+        reloads: Times it loaded the model again because a stub had died.
+        last_event: What the supervisor saw last, with its time.
+        runtime: What runs the newest version, in words, as the backend found it; empty when it does not answer.
     """
 
     pid: int
@@ -63,6 +68,12 @@ class RunningTriton:
     started: int
     ready: bool = False
     versions: tuple[int, ...] = ()
+    supervisor: int = 0
+    supervisor_started: int = 0
+    restarts: int = 0
+    reloads: int = 0
+    last_event: str = ""
+    runtime: str = ""
 
     @property
     def grpc_url(self) -> str:
@@ -79,6 +90,11 @@ class RunningTriton:
         """``http://127.0.0.1:port/metrics``."""
         return f"http://{LOOPBACK}:{self.metrics_port}/metrics"
 
+    @property
+    def shared_memory_directory(self) -> Path:
+        """The server's ``/dev/shm``, which may be its own, seen from here; another one after every restart."""
+        return Path(f"/proc/{self.pid}/root/dev/shm")
+
 
 def status(state_dir: Path) -> RunningTriton | None:
     """Return what the server of ``state_dir`` is doing; None when it does not run.
@@ -90,7 +106,8 @@ def status(state_dir: Path) -> RunningTriton | None:
     if record is None or not is_alive(record):
         return None
     ready = http_ok(f"{record.http_url}/v2/health/ready")
-    return replace(record, ready=ready, versions=_ready_versions(record))
+    versions = ready_versions(record.http_url)
+    return replace(record, ready=ready, versions=versions, runtime=runtime(record.metrics_url) if versions else "")
 
 
 def recorded(state_dir: Path) -> RunningTriton | None:
@@ -98,7 +115,7 @@ def recorded(state_dir: Path) -> RunningTriton | None:
     path = state_dir / _RECORD
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        return RunningTriton(**{**data, "versions": ()})
+        return RunningTriton(**{**data, "ready": False, "versions": (), "runtime": ""})
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError) as error:
@@ -135,6 +152,12 @@ def is_alive(record: RunningTriton) -> bool:
     return started == record.started and not _ended(record.pid, state)
 
 
+def supervisor_is_alive(record: RunningTriton) -> bool:
+    """Return whether the supervisor of this server lives."""
+    state, _, started = _stat(record.supervisor) if record.supervisor else ("X", 0, 0)
+    return started == record.supervisor_started and not _ended(record.supervisor, state)
+
+
 def start_time(pid: int) -> int:
     """Return when a process started, in the kernel's ticks; 0 when there is no such process."""
     return _stat(pid)[2]
@@ -154,15 +177,6 @@ def listens(record: RunningTriton) -> bool:
             if fields[3] == _LISTEN and f"socket:[{fields[9]}]" in own:
                 bound.add(int(fields[1].rpartition(":")[2], 16))
     return {record.grpc_port, record.http_port, record.metrics_port} <= bound
-
-
-def http_ok(url: str) -> bool:
-    """Return whether a loopback URL answers 200."""
-    try:
-        with _DIRECT.open(url, timeout=2) as response:
-            return bool(response.status == 200)
-    except OSError:  # refused, reset, timed out, or an HTTP error status
-        return False
 
 
 def _stat(pid: int) -> tuple[str, int, int]:
@@ -193,13 +207,3 @@ def _command_line(pid: int) -> bytes:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return b""
-
-
-def _ready_versions(record: RunningTriton) -> tuple[int, ...]:
-    request = urllib.request.Request(f"{record.http_url}/v2/repository/index", data=b"{}", method="POST")  # noqa: S310
-    try:
-        with _DIRECT.open(request, timeout=2) as response:
-            index: list[dict[str, Any]] = json.load(response)
-    except (OSError, ValueError):
-        return ()
-    return tuple(sorted(int(e["version"]) for e in index if e["name"] == MODEL_NAME and e.get("state") == "READY"))

@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any, Final
 
-from privseg.errors import DataError
+from privseg.errors import DataError, UsageError
 from privseg.privacy.filters.base import Method
 from privseg.privacy.masks import MaskPolicy
 from privseg.streaming.camera import run_camera
@@ -17,7 +17,10 @@ from privseg.streaming.channel import Tls
 from privseg.streaming.places import refuse_shared_files
 from privseg.streaming.process import forbid_core_dumps, stop_on_signals
 from privseg.streaming.report import CameraReport, write_report
-from privseg.streaming.segmenter import SegmenterBackend, TritonSegmenter
+from privseg.streaming.segmenter import SegmenterBackend
+from privseg.streaming.segmenter_local import LocalSegmenter
+from privseg.streaming.segmenter_triton import TritonSegmenter
+from privseg.streaming.shared_region import directory_finder
 from privseg.streaming.sinks import H264FileSink, output_format
 from privseg.streaming.source import FrameSource, VideoSource
 from privseg.streaming.telemetry import Telemetry
@@ -113,9 +116,12 @@ def anonymize_file(
     out: Path,
     *,
     method: Method,
-    triton: str,
+    triton: str | None = None,
+    local: Path | None = None,
     tls: Tls | None = None,
     insecure: bool = False,
+    shared_memory: str | Path = "auto",
+    stream: bool = False,
     policy: MaskPolicy | None = None,
     report: Path | None = None,
     realtime: bool = False,
@@ -124,15 +130,19 @@ def anonymize_file(
     metrics_port: int | None = None,
     say: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
-    """Protect one video through Triton: :func:`anonymize` with its parts put together.
+    """Protect one video, through Triton or in this process: :func:`anonymize` with its parts put together.
 
     Args:
         source: Path or URL of the video.
         out: The protected file.
         method: How people are covered.
-        triton: ``host:port`` of Triton's gRPC service.
+        triton: ``host:port`` of Triton's gRPC service; or else
+        local: the directory of a model version, which ONNX Runtime runs in this process.
         tls: Encrypt the way to it.
         insecure: Send raw frames in clear even to another machine.
+        shared_memory: How pictures reach a Triton on this machine; see
+            :func:`privseg.streaming.shared_region.directory_finder`.
+        stream: Ask over one bidirectional stream.
         policy: How an answer becomes the covered area.
         report: Where to write the report as JSON, if anywhere.
         realtime: Read a file at its own pace, as a camera would; late frames are dropped.
@@ -145,7 +155,8 @@ def anonymize_file(
         The report as plain data.
 
     Raises:
-        PrivsegError: As :func:`anonymize`; also for a ``triton`` elsewhere without ``tls``, and ``metrics_file``.
+        PrivsegError: As :func:`anonymize`; also for a ``triton`` elsewhere without ``tls``, for the files of
+            ``local``, and for ``metrics_file``.
         KeyboardInterrupt: SIGINT or SIGTERM came (in the main thread); ``out`` is what it was before.
     """
     forbid_core_dumps()
@@ -155,7 +166,23 @@ def anonymize_file(
     deadline = _LIVE_DEADLINE if camera.live else _RECORDING_DEADLINE
     with contextlib.ExitStack() as stack:
         stack.enter_context(stop_on_signals(interrupt))
-        segmenter = stack.enter_context(TritonSegmenter(triton, deadline_seconds=deadline, tls=tls, insecure=insecure))
+        segmenter: LocalSegmenter | TritonSegmenter
+        if local is not None:
+            segmenter = LocalSegmenter(local, deadline_seconds=deadline)
+        elif triton is not None:
+            # Where a policy takes 0 for background, memory that nobody wrote to would look like nobody.
+            memory = "off" if policy and policy.trust_zero else shared_memory
+            segmenter = TritonSegmenter(
+                triton,
+                deadline_seconds=deadline,
+                tls=tls,
+                insecure=insecure,
+                stream=stream,
+                shared_memory=directory_finder(memory, triton),
+            )
+        else:
+            raise UsageError("no model", "is named", "name a Triton or a local version directory")
+        stack.enter_context(segmenter)
         segmenter.check_ready()  # before anything is written, the metrics file included
         if metrics_file is not None:
             stack.callback(telemetry.write, metrics_file)

@@ -6,10 +6,10 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from privseg.errors import UsageError
 from privseg.privacy.masks import MaskPolicy
@@ -40,6 +40,27 @@ class TritonConfig(_Section):
         False, description="send raw frames in clear to another machine; only where the network itself protects them"
     )
     long_side: int = Field(512, ge=64, le=2048, multiple_of=32, description="longer side of the model's input, pixels")
+    shared_memory: Literal["auto", "off"] | Path = Field(
+        "auto",
+        description="auto: pictures reach a Triton on this machine through its /dev/shm; a directory: through this "
+        "one, which it has as its /dev/shm; off: always in the messages",
+    )
+    stream: bool = Field(False, description="ask over one bidirectional stream instead of a call for every frame")
+    headers: dict[str, SecretStr] = Field(
+        default_factory=dict, description="sent with every call: the key of a restricted protocol, a token"
+    )
+
+    @field_validator("shared_memory", mode="before")
+    @classmethod
+    def _read_off(cls, value: object) -> object:
+        return "off" if value is False else value  # YAML reads a bare off as false
+
+    @field_validator("shared_memory")
+    @classmethod
+    def _check_directory(cls, value: str | Path) -> str | Path:
+        if isinstance(value, Path) and not value.is_absolute():
+            raise ValueError("is neither auto nor off nor an absolute path")
+        return value
 
     @model_validator(mode="after")
     def _check_channel(self) -> Self:

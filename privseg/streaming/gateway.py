@@ -17,12 +17,13 @@ from privseg.errors import PrivsegError
 from privseg.privacy.filters.base import Method
 from privseg.privacy.filters.registry import create_method
 from privseg.streaming.address import redact
+from privseg.streaming.backends import configured_backend
 from privseg.streaming.camera import run_camera
 from privseg.streaming.config import CameraConfig, GatewayConfig
 from privseg.streaming.places import refuse_shared_files
 from privseg.streaming.process import forbid_core_dumps, stop_on_signals
 from privseg.streaming.report import CameraReport
-from privseg.streaming.segmenter import SegmenterBackend, TritonSegmenter
+from privseg.streaming.segmenter import SegmenterBackend
 from privseg.streaming.sinks import H264FileSink, output_format
 from privseg.streaming.source import VideoSource
 from privseg.streaming.telemetry import Telemetry
@@ -70,7 +71,7 @@ def run_gateway(
     reports: dict[str, CameraReport] = {}
 
     def run(name: str, plan: _Plan) -> None:
-        report = _run_one(name, plan, config, open_segmenter or _triton, telemetry, stop, progress, say)
+        report = _run_one(name, plan, config, open_segmenter or configured_backend, telemetry, stop, progress, say)
         reports[name] = report
         if progress:
             progress(report)
@@ -198,18 +199,6 @@ def _run_one(
             trace = "".join(traceback.format_exception(report.error))
             print(trace.replace(uri, redact(uri)), file=sys.stderr, flush=True)
     return report.model_copy(update={"purpose": camera.purpose})
-
-
-def _triton(config: GatewayConfig) -> TritonSegmenter:
-    triton = config.triton
-    return TritonSegmenter(
-        triton.url,
-        triton.model,
-        deadline_seconds=triton.deadline_seconds,
-        max_in_flight=triton.max_in_flight,
-        tls=triton.tls,
-        insecure=triton.insecure,
-    )
 
 
 def _join(threads: list[threading.Thread]) -> None:

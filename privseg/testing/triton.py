@@ -19,12 +19,14 @@ from typing import Final, Literal
 from onnx import TensorProto, helper
 
 from privseg.serving.artifact import INPUT_NAME, MODEL_NAME, OUTPUT_NAME, Artifact, write_artifact
-from privseg.serving.config import ensure_config
+from privseg.serving.config import ensure_config, write_config
 from privseg.serving.local_triton import LocalTriton, RunningTriton
+from privseg.serving.profiles import RuntimeChoice, render_config
+from privseg.serving.supervisor import DELAYS, Supervisor, supervised
 
 __all__ = ["Kind", "ServedModel", "make_person_model", "running_triton"]
 
-Kind = Literal["bright", "inverse", "blank", "random", "zeros", "garbage"]
+Kind = Literal["bright", "inverse", "blank", "random", "zeros", "nan", "garbage"]
 _OPSET: Final = 17
 
 
@@ -35,8 +37,9 @@ def make_person_model(path: Path, *, kind: Kind = "bright") -> Artifact:
         path: The artifact's directory; made when absent.
         kind: ``bright``: probability is the red channel, so bright red (or white) means person. ``inverse``: 255
             minus it. ``blank``: nobody, ever. ``random``: differs at every call, so no golden frame can match. All
-            answer at least 1, as the contract asks. ``zeros``: 0 everywhere, "not computed". ``garbage``: bytes that
-            are no ONNX model, with a correct hash.
+            answer at least 1, as the contract asks. ``zeros``: 0 everywhere, "not computed". ``nan``: its weight is
+            NaN, and it says so by 0, as the exported models do. ``garbage``: bytes that are no ONNX model, with a
+            correct hash.
     """
     content = b"no model at all" * 100 if kind == "garbage" else _person_graph(kind)
     record = {"candidate": f"test_{kind}", "input": INPUT_NAME, "output": OUTPUT_NAME, "opset": _OPSET}
@@ -58,9 +61,18 @@ def _person_graph(kind: Kind) -> bytes:
         nodes.append(helper.make_node("Cast", ["plane"], ["floats"], to=TensorProto.FLOAT))
         nodes.append(helper.make_node("RandomUniformLike", ["floats"], ["noise"], low=0.0, high=255.0))
         nodes.append(helper.make_node("Cast", ["noise"], ["level"], to=TensorProto.UINT8))
+    elif kind == "nan":
+        constants += [scalar("weight", TensorProto.FLOAT, float("nan")), scalar("none", TensorProto.FLOAT, 0)]
+        nodes += [
+            helper.make_node("Cast", ["plane"], ["floats"], to=TensorProto.FLOAT),
+            helper.make_node("Mul", ["floats", "weight"], ["product"]),
+            helper.make_node("Relu", ["product"], ["probability"]),
+            helper.make_node("GreaterOrEqual", ["probability", "none"], ["computed"]),
+            helper.make_node("Cast", ["computed"], ["level"], to=TensorProto.UINT8),
+        ]
     else:
         nodes.append(helper.make_node("Sub", ["plane", "plane"], ["level"]))
-    constants.append(scalar("least", TensorProto.UINT8, 0 if kind == "zeros" else 1))
+    constants.append(scalar("least", TensorProto.UINT8, 0 if kind in ("zeros", "nan") else 1))
     nodes.append(helper.make_node("Clip", ["level", "least"], [OUTPUT_NAME]))
     graph = helper.make_graph(
         nodes,
@@ -111,6 +123,10 @@ class ServedModel:
         """Return what the server is doing now; None when it does not run."""
         return self._server.status()
 
+    def supervised(self, *, delays: tuple[float, ...] = DELAYS) -> contextlib.AbstractContextManager[Supervisor]:
+        """Mend the server inside the ``with`` block, as ``privseg triton up`` does; stop or kill it outside of it."""
+        return supervised(self._server, delays=delays)
+
     def kill(self) -> None:
         """End server and stubs by SIGKILL."""
         self._server.kill()
@@ -133,9 +149,19 @@ class ServedModel:
 
 
 @contextlib.contextmanager
-def running_triton(directory: Path, *, kind: Kind | None = "bright") -> Iterator[ServedModel]:
-    """Run Triton in ``directory`` on free ports, serving a tiny model as version 1; None serves nothing yet."""
+def running_triton(
+    directory: Path, *, kind: Kind | None = "bright", choice: RuntimeChoice | None = None
+) -> Iterator[ServedModel]:
+    """Run Triton in ``directory`` on free ports, serving a tiny model as version 1.
+
+    Args:
+        directory: Gets ``model_repository`` and ``triton``, the server's state.
+        kind: See ``make_person_model``; None serves nothing yet.
+        choice: The runtime; None: what a new repository gets.
+    """
     repository = directory / "model_repository"
+    if choice is not None:
+        write_config(repository, render_config("local", choice))
     ensure_config(repository)
     if kind is not None:
         make_person_model(repository / MODEL_NAME / "1", kind=kind)

@@ -15,7 +15,8 @@ from privseg.privacy.filters.registry import create_method
 from privseg.privacy.frames import Withheld
 from privseg.streaming.anonymize import anonymize, anonymize_file
 from privseg.streaming.report import CameraReport
-from privseg.streaming.segmenter import NoAnswer, TritonSegmenter
+from privseg.streaming.segmenter import NoAnswer
+from privseg.streaming.segmenter_triton import TritonSegmenter
 from privseg.testing.camera import FakeCamera, beacon_pixels, is_slate, read_video, scene, write_video
 from privseg.testing.rtsp import RtspServer, missing_rtsp_packages
 from privseg.testing.triton import RunningTriton, running_triton

@@ -70,7 +70,8 @@ def test_it_is_weekly_and_the_gate_stands_between_the_data_and_training(parsed: 
     assert edges["evaluate"] == ["champion"]
     assert edges["champion"] == ["select"]
     assert edges["publish"] == []
-    assert "publish" in edges["export"]
+    assert edges["export"] == ["parity"]
+    assert "publish" in edges["parity"]
     assert parsed["mapped"] == ["evaluate", "identify", "ingest", "ingest_shard", "train"]
     assert parsed["max_active_runs"] == 1
     assert "0 3 * * 1" in str(parsed["schedule"])

@@ -18,6 +18,7 @@ from privseg.testing.triton import Kind, make_person_model
 from privseg.training import train as training
 
 BROKEN, GOOD = "stdc1", "efficientnet_lite0_fpn"
+LOCKED = {"path": f"models/{GOOD}", "md5": "0f.dir"}
 OVERRIDES = {
     "candidates": f"[{BROKEN}, {GOOD}]",
     "image.size": "96",
@@ -25,6 +26,8 @@ OVERRIDES = {
     "train.smoke": "{seconds: 600, max_iterations: 3, batch_size: 2, crop: 64, learning_rate: 0.003}",
     "benchmark.smoke": "{max_test_images: 8, timed_runs: 3, warm_up_runs: 0, shapes: [[96, 96]]}",
     "select": "{max_latency_ms: 60000, min_survivors: 1}",
+    "export.smoke": "{calibration_pictures: 3, parity_pictures: 2}",
+    "export.parity_triton": "false",  # tests/serving has a real one in the comparison
 }
 
 
@@ -62,7 +65,7 @@ def root(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return trained
 
 
-def set_parameter(root: Path, section: str, name: str, value: float) -> None:
+def set_parameter(root: Path, section: str, name: str, value: float | dict[str, float]) -> None:
     values = yaml.safe_load((root / "params.yaml").read_text())
     values[section][name] = value
     (root / "params.yaml").write_text(yaml.safe_dump(values))
@@ -122,9 +125,19 @@ def test_a_better_challenger_is_promoted_and_that_is_recorded(root: Path, tmp_pa
     assert selection["outcome"] == "promote"
     assert selection["champion"]["score"] == 0
     assert selection["bootstrap"]["wins"] == 1
+    (root / "dvc.lock").write_text(yaml.safe_dump({"stages": {"train": {"outs": [LOCKED, {"path": "x", "md5": "y"}]}}}))
     stages.run_stage("export", None)
+    assert not (root / "models_export/person_segmentation").exists(), "the runtimes were not compared yet"
+    stages.run_stage("parity", None)
     record = read_artifact(root / "models_export/person_segmentation").record
     assert record["candidate"] == selection["winner"]
+    assert (record["dvc_md5"], record["dataset_version"]) == ({LOCKED["path"]: LOCKED["md5"]}, "ds-drawn")
+    assert len(record["dvc_revision"]) == 40
+    assert record["runtimes"]["onnxruntime"]["may_serve"]
+    assert json.loads((root / "reports/parity.json").read_text())["passed"]
+    assert (root / "reports/parity.html").is_file()
+    int8 = read_artifact(root / "models_export/variants/int8").record
+    assert set(int8["metrics"]) == set(record["metrics"])
     weights = json.loads((root / "models" / selection["winner"] / "training.json").read_text())["checkpoint_sha256"]
     assert record["checkpoint_sha256"] == weights
 
@@ -133,6 +146,28 @@ def test_a_better_challenger_is_promoted_and_that_is_recorded(root: Path, tmp_pa
     again = meet(root, None, tmp_path)
     assert (again["outcome"], again["reason"]) == ("keep", "the winner is the model that serves as version 2")
     assert [decision["outcome"] for decision in decisions(root)] == ["promote", "keep"]
+
+
+def test_runtimes_that_disagree_leave_the_old_export_and_a_report(root: Path, tmp_path: Path) -> None:
+    meet(root, "inverse", tmp_path)
+    stages.run_stage("export", None)
+    stages.run_stage("parity", None)
+    before = (root / "models_export/person_segmentation/model.json").read_bytes()
+    set_parameter(root, "export", "max_mean_difference", 0)
+    set_parameter(root, "export", "min_mask_agreement", 1)
+    chosen = root / "models_export/variants/chosen.json"
+    other = json.loads(chosen.read_text()) | {"variant": "int8"}
+    chosen.write_text(json.dumps(other))
+    set_parameter(root, "export", "int8", {"max_mean_difference": 0, "min_mask_agreement": 1})
+    try:
+        with pytest.raises(GateFailedError, match="onnxruntime may not serve it") as caught:
+            stages.run_stage("parity", None)
+    finally:
+        for name, value in (("max_mean_difference", 1), ("min_mask_agreement", 0.999), ("int8", {})):
+            set_parameter(root, "export", name, value)
+    assert caught.value.exit_code == 4
+    assert (root / "models_export/person_segmentation/model.json").read_bytes() == before
+    assert not json.loads((root / "reports/parity.json").read_text())["passed"]
 
 
 def test_a_champion_that_cannot_be_loaded_is_replaced(

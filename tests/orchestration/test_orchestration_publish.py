@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -16,10 +17,11 @@ from privseg.serving.admin import Endpoint
 from privseg.serving.artifact import MODEL_NAME
 from privseg.serving.repository import current, list_versions
 from privseg.serving.repository import publish as publish_version
-from privseg.testing.triton import Kind, ServedModel, make_person_model, running_triton
+from privseg.testing.bad_models import make_bad_model
+from privseg.testing.triton import ServedModel, make_person_model, running_triton
 
 PICTURE = np.random.default_rng(1).integers(1, 255, (1, 64, 96, 3), dtype=np.uint8)
-ANSWERS = {"bright": PICTURE[..., 0], "inverse": 255 - PICTURE[..., 0], "blank": np.ones((1, 64, 96), np.uint8)}
+ANSWERS = {"bright": PICTURE[..., 0], "inverse": 255 - PICTURE[..., 0], "green": PICTURE[..., 1]}
 
 
 @pytest.fixture(scope="module")
@@ -41,14 +43,19 @@ def root(prepared: Path, triton: ServedModel, tmp_path: Path, monkeypatch: pytes
     """A workspace whose export is ``inverse``, beside a server that answers with ``bright``."""
     monkeypatch.setenv("PRIVSEG_MODEL_REPOSITORY", str(triton.repository))
     monkeypatch.setenv("PRIVSEG_TRITON_ENDPOINTS", triton.grpc_url)
+    monkeypatch.setenv("PRIVSEG_SKIP_SMOKE_LOAD", "not what is tested")
     make_person_model(prepared / "models_export/person_segmentation", kind="inverse")
     serve(triton, "bright", tmp_path)
     return prepared
 
 
-def serve(triton: ServedModel, kind: Kind, folder: Path) -> int:
-    make_person_model(folder / kind, kind=kind)
-    return publish_version(triton.repository, folder / kind, endpoints=[triton.grpc_url]).version
+def serve(triton: ServedModel, kind: Literal["bright", "inverse", "green"], folder: Path) -> int:
+    if kind == "green":
+        make_bad_model(folder / kind, kind)
+    else:
+        make_person_model(folder / kind, kind=kind)
+    how = {"endpoints": [triton.grpc_url], "skip_smoke_load": "not what is tested"}
+    return publish_version(triton.repository, folder / kind, **how).version  # type: ignore[arg-type]
 
 
 def decide(root: Path, outcome: str, champion: int | None) -> None:
@@ -116,10 +123,10 @@ def test_a_winner_may_be_published_by_hand_although_the_champion_stays(root: Pat
 
 def test_a_winner_that_met_another_champion_is_not_published(root: Path, triton: ServedModel, tmp_path: Path) -> None:
     decide(root, "promote", current(triton.repository))
-    newer = serve(triton, "blank", tmp_path)
+    newer = serve(triton, "green", tmp_path)
     with pytest.raises(GateFailedError, match=f"serves version {newer}, with which the winner was not compared"):
         pipeline.publish(str(root), str(root.parent))
-    assert_serves(triton.grpc_url, "blank", newer)
+    assert_serves(triton.grpc_url, "green", newer)
     assert pipeline.publish(str(root), str(root.parent), force=True)["version"] == newer + 1
 
 

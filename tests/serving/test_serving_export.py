@@ -15,11 +15,11 @@ from torch.nn import functional
 
 from privseg.errors import DataError, GateFailedError
 from privseg.params import Params, load_params
-from privseg.serving.admin import Endpoint
-from privseg.serving.export import check_parity, export, export_module
+from privseg.serving.artifact import read_artifact
+from privseg.serving.export import export, export_module
 from privseg.serving.golden import compare, draw_frame, golden_frame, run_onnx
-from privseg.serving.repository import publish, verify
-from privseg.testing.triton import running_triton
+from privseg.serving.parity_runtimes import own_triton
+from privseg.serving.variants import check_parity
 from privseg.training.onnx_file import to_onnx
 from privseg.training.segmentor import load_segmentor
 
@@ -53,12 +53,14 @@ def params() -> Params:
 
 def test_the_artifact_answers_as_pytorch_did_and_says_where_it_came_from(tmp_path: Path, params: Params) -> None:
     module = Tiny()
-    record = export_module(module, tmp_path / "out", params, provenance=PROVENANCE)
-    content = (tmp_path / "out" / "model.onnx").read_bytes()
-    assert record == json.loads((tmp_path / "out" / "model.json").read_text())
-    assert {entry.name for entry in (tmp_path / "out").iterdir()} == {"model.onnx", "model.json"}
+    summary = export_module(module, tmp_path / "variants", params, provenance=PROVENANCE)
+    folder = tmp_path / "variants" / summary["variant"]
+    content = (folder / "model.onnx").read_bytes()
+    record = json.loads((folder / "model.json").read_text())
+    assert {entry.name for entry in folder.iterdir()} == {"model.onnx", "model.json"}
     assert record["sha256"] == hashlib.sha256(content).hexdigest()
     assert PROVENANCE.items() <= record.items()
+    assert record["input_sizes"] == [[128, 128], [256, 320]]
     assert set(record["parity"]) == {"128x128", "256x320"}
     assert record["parity"]["128x128"]["mask_agreement"] >= params.export.min_mask_agreement
 
@@ -75,54 +77,6 @@ def test_the_artifact_answers_as_pytorch_did_and_says_where_it_came_from(tmp_pat
         expected = module(torch.from_numpy(pictures)).numpy()
     assert expected.std() > 0
     assert compare(expected, run_onnx(content, pictures)).within(1, 0.99)
-    assert publish(tmp_path / "repository", tmp_path / "out", endpoints=[]).version == 1
-    assert verify(tmp_path / "repository", 1) == record
-
-
-class Wide(Tiny):
-    """Enough weights to store them in half precision, and answers that it does not change."""
-
-    fine = 0.0
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sums = nn.Conv2d(3, 64, 5, stride=4, padding=2, bias=False)
-        self.sums.weight.data.fill_(1 + self.fine)
-        self.sum = nn.Conv2d(3, 1, 5, stride=4, padding=2, bias=False)
-        self.sum.weight.data.fill_(1)
-
-    def forward(self, image: Tensor) -> Tensor:
-        pixels = image.permute(0, 3, 1, 2).to(torch.float32) / 127.5 - 1
-        rest = (self.sums(pixels) - self.sum(pixels)).mean(1, keepdim=True)  # what the weights have beyond 1
-        rest = functional.interpolate(rest, size=image.shape[1:3], mode="bilinear")[:, 0]
-        level = super().forward(image).to(torch.float32) + 1e4 * rest
-        return level.clamp(1, 255).round().to(torch.uint8)
-
-
-class Delicate(Wide):
-    """Answers hang on a part of the weights that half precision does not hold."""
-
-    fine = 2.0**-12
-
-
-@pytest.mark.parametrize(("kind", "wanted", "weights"), [(Wide, True, "float16"), (Wide, False, "float32")])
-def test_weights_are_stored_as_asked_for(tmp_path: Path, params: Params, kind, wanted: bool, weights: str) -> None:
-    asked = params.model_copy(update={"export": params.export.model_copy(update={"half_weights": wanted})})
-    record = export_module(kind(), tmp_path, asked, provenance=PROVENANCE)
-    model = onnx.load(tmp_path / "model.onnx")
-    assert record["weights"] == weights
-    assert (onnx.TensorProto.FLOAT16 in {tensor.data_type for tensor in model.graph.initializer}) == wanted
-    assert [(o.domain, o.version) for o in model.opset_import] == [("", params.export.opset)]
-
-
-def test_weights_that_half_precision_would_spoil_are_stored_in_single(tmp_path: Path, params: Params) -> None:
-    asked = params.model_copy(update={"export": params.export.model_copy(update={"half_weights": True})})
-    half = to_onnx(Delicate().eval(), params.export.opset, half_weights=True)
-    with pytest.raises(GateFailedError, match="differs from PyTorch"):
-        check_parity(Delicate().eval(), half, asked)
-    record = export_module(Delicate(), tmp_path, asked, provenance=PROVENANCE)
-    assert record["weights"] == "float32"
-    assert record["parity"]["128x128"]["mask_agreement"] >= params.export.min_mask_agreement
 
 
 def test_equal_weights_give_equal_bytes(params: Params) -> None:
@@ -150,13 +104,12 @@ def test_a_real_candidate_is_exported_and_served_as_it_was_trained(tmp_path: Pat
     torch.save(inference_state(trained), folder / "checkpoint.pth")
     digest = hashlib.sha256((folder / "checkpoint.pth").read_bytes()).hexdigest()
     (folder / "training.json").write_text(json.dumps({"candidate": "stdc1", "crop": 64, "checkpoint_sha256": digest}))
-    record = export(params, folder, tmp_path / "out", provenance=PROVENANCE)
-    assert record["parameters"] > 5_000_000
-    with running_triton(tmp_path, kind=None) as triton:
-        assert publish(triton.repository, tmp_path / "out", endpoints=[triton.grpc_url]).version == 1
-        picture = draw_frame(96, 160, 4)[None]
-        with Endpoint(triton.grpc_url) as endpoint:
-            person, _ = endpoint.infer(picture)
+    summary = export(params, folder, tmp_path / "variants", provenance=PROVENANCE)
+    made = tmp_path / "variants" / summary["variant"]
+    assert read_artifact(made).record["parameters"] > 5_000_000
+    picture = draw_frame(96, 160, 4)[None]
+    with own_triton(read_artifact(made)) as endpoint:
+        person, _ = endpoint.infer(picture)
     with torch.inference_mode():
         expected = load_segmentor(folder)(torch.from_numpy(picture)).numpy()
     assert expected.std() > 0

@@ -22,7 +22,6 @@ from privseg.errors import GateFailedError, ServerUnavailableError, UsageError
 from privseg.serving import local_triton
 from privseg.serving.admin import Endpoint
 from privseg.serving.artifact import MODEL_NAME
-from privseg.serving.config import render_config
 from privseg.serving.installation import find_installation
 from privseg.serving.local_triton import LocalTriton
 from privseg.serving.triton_state import RunningTriton, processes, recorded
@@ -148,6 +147,7 @@ def test_up_after_a_crash_keeps_the_address_that_clients_know(tmp_path: Path) ->
     repository, state_dir = tmp_path / "models", tmp_path / "state"
     try:
         first = local_triton.up(repository, state_dir)
+        os.kill(first.supervisor, signal.SIGSTOP)  # or it would be quicker
         os.kill(first.pid, signal.SIGKILL)
 
         again = local_triton.up(repository, state_dir)
@@ -173,22 +173,22 @@ def test_up_takes_free_ports_where_the_usual_ones_are_taken(tmp_path: Path) -> N
         local_triton.down(two)
 
 
-def test_a_dead_stub_is_refused_loudly_and_up_replaces_the_server(tmp_path: Path) -> None:
-    repository, state = tmp_path / "repository", tmp_path / "state"
-    make_person_model(repository / "person_segmentation" / "1")
-    try:
-        first = local_triton.up(repository, state)
+def test_up_replaces_a_server_that_refuses_to_segment_and_has_nobody_to_mend_it(tmp_path: Path) -> None:
+    with running_triton(tmp_path) as served:
+        first = served.status()
+        assert first is not None
         (stub,) = set(processes(first)) - {first.pid}
         os.kill(stub, signal.SIGKILL)
         with Endpoint(first.grpc_url) as endpoint, pytest.raises(GateFailedError, match="not healthy"):
             endpoint.infer(PICTURE)
-        second = local_triton.up(repository, state)
-        assert second.pid != first.pid
-        assert second.grpc_port == first.grpc_port
-        with Endpoint(second.grpc_url) as endpoint:
-            endpoint.infer(PICTURE)
-    finally:
-        local_triton.down(state)
+        try:
+            second = local_triton.up(served.repository, served.state_dir)
+            assert second.pid != first.pid
+            assert second.grpc_port == first.grpc_port
+            with Endpoint(second.grpc_url) as endpoint:
+                endpoint.infer(PICTURE)
+        finally:
+            local_triton.down(served.state_dir)
 
 
 def test_a_taken_port_is_named(tmp_path: Path) -> None:
@@ -297,8 +297,3 @@ def test_a_missing_installation_names_the_next_command(tmp_path: Path, monkeypat
     monkeypatch.setenv("PRIVSEG_TRITON_VENV", str(tmp_path / "nowhere"))
     with pytest.raises(UsageError, match="PRIVSEG_TRITON_VENV"):
         find_installation()
-
-
-def test_the_committed_config_is_what_is_rendered() -> None:
-    committed = ROOT / "model_repository" / "person_segmentation" / "config.pbtxt"
-    assert committed.read_text(encoding="utf-8") == render_config()

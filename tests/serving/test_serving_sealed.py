@@ -7,6 +7,7 @@ import resource
 import signal
 import stat
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from privseg.serving import launching, local_triton
 from privseg.serving.admin import Endpoint
 from privseg.serving.ending import end
 from privseg.serving.repository import publish
+from privseg.serving.supervisor import supervised
 from privseg.serving.triton_state import RunningTriton, processes
 from privseg.testing.triton import make_person_model
 
@@ -36,17 +38,15 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(request.param)
 
 
-@pytest.fixture(params=["child", "detached"])
-def server(request: pytest.FixtureRequest, tmp_path: Path, way: str) -> Iterator[RunningTriton]:
+@pytest.fixture
+def server(tmp_path: Path, way: str) -> Iterator[RunningTriton]:
     repository, state = tmp_path / "repository", tmp_path / "state"
     make_person_model(tmp_path / "bright", kind="bright")
     publish(repository, tmp_path / "bright", endpoints=[])
-    detached = request.param == "detached"
+    child = local_triton.LocalTriton(repository, state)
     try:
-        child = local_triton.LocalTriton(repository, state)
-        yield local_triton.up(repository, state) if detached else child.start()
+        yield child.start()
     finally:
-        local_triton.down(state)
         child.stop()
 
 
@@ -99,15 +99,40 @@ def test_the_next_start_removes_what_a_crash_left(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(launching, "PRIVATE_WAYS", ())
     repository, state = tmp_path / "repository", tmp_path / "state"
     make_person_model(repository / "person_segmentation" / "1")
+    server = local_triton.LocalTriton(repository, state)
     try:
-        first = local_triton.up(repository, state)
+        first = server.start()
         show_the_beacon(first)
         end(first, signal.SIGKILL)
         assert holders(SHARED_MEMORY)
-        assert local_triton.up(repository, state).pid != first.pid
+        assert server.start().pid != first.pid
         assert holders(SHARED_MEMORY) == []
     finally:
-        local_triton.down(state)
+        server.stop()
+
+
+def test_a_server_started_again_by_its_supervisor_has_its_own_directory_too(tmp_path: Path) -> None:
+    repository, state = tmp_path / "repository", tmp_path / "state"
+    make_person_model(repository / "person_segmentation" / "1")
+    child = local_triton.LocalTriton(repository, state)
+    try:
+        first = child.start()
+        own = first.shared_memory_directory.stat().st_dev
+        if own == SHARED_MEMORY.stat().st_dev:
+            pytest.skip("no mount of its own is permitted here")
+        os.kill(first.pid, signal.SIGKILL)
+        with supervised(child) as supervisor:
+            deadline = time.monotonic() + 60
+            while supervisor.record.restarts == 0:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            again = supervisor.record
+            show_the_beacon(again)
+            assert holders(again.shared_memory_directory)
+            assert holders(SHARED_MEMORY) == []
+            assert again.shared_memory_directory.stat().st_dev != SHARED_MEMORY.stat().st_dev
+    finally:
+        child.stop()
 
 
 def test_a_core_dump_would_hold_no_picture(server: RunningTriton) -> None:

@@ -19,7 +19,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from privseg.errors import ServerUnavailableError, UsageError
 from privseg.streaming.channel import Tls
 from privseg.streaming.config import TritonConfig
-from privseg.streaming.segmenter import TritonSegmenter
+from privseg.streaming.segmenter_triton import TritonSegmenter
 
 HERE = [
     "127.0.0.1:8001", "127.9.9.9", "localhost:8001", "LOCALHOST", "[::1]:8001", "::1", "dns:///localhost:8001",

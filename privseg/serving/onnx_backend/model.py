@@ -1,13 +1,17 @@
-"""Triton backend that runs ``<version>/model.onnx`` with ONNX Runtime on the CPU.
+"""Triton backend that runs ``<version>/model.onnx`` on the CPU, with ONNX Runtime or OpenVINO (``engines.py``).
 
 The ``tritonserver`` that comes by pip has no compiled ONNX Runtime backend. This file, placed in the backend
 directory under the name ``onnxruntime``, stands in for it, so the same ``config.pbtxt`` and the same version
 directories work here and in the official container. It runs in Triton's stub process, never inside privseg, and
 therefore imports nothing of privseg.
+
+Parameters of ``config.pbtxt``: ``runtime`` (``onnxruntime``, ``openvino``), ``inference_precision`` (``f32``,
+``bf16``), ``intra_op_thread_count``. What runs indeed is the metric ``privseg_backend_info``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections import defaultdict
@@ -15,25 +19,37 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
+import signing  # beside this file, in the backend's directory
 import triton_python_backend_utils as pb_utils
+from engines import open_engine  # beside this file, in the backend's directory
 
 SHARED_MEMORY = "/dev/shm/"  # noqa: S108 - where Triton puts it
 INPUT_NAME = "IMAGE"
 OUTPUT_NAME = "PERSON"
 SIZE_MULTIPLE = 32
-THREADS_KEY = "intra_op_thread_count"  # the compiled backend's name for it
-DEFAULT_THREADS = 2
+# Each parameter of config.pbtxt and its value where it is absent; the last one has the compiled backend's name.
+DEFAULTS = {"runtime": "onnxruntime", "inference_precision": "f32", "intra_op_thread_count": "2"}
+INFO_NAME, INFO_TEXT = "privseg_backend_info", "The runtime a version runs in, its precision and threads; always 1"
 
 
 def read_verified(folder: Path) -> bytes:
-    """Return the bytes of ``model.onnx`` if they are what ``model.json`` records, else refuse."""
+    """Return the bytes of ``model.onnx`` if they are what ``model.json`` records, else refuse.
+
+    With ``PRIVSEG_VERIFY_KEY`` in the server's environment, the record must be signed, too.
+    """
     content = (folder / "model.onnx").read_bytes()
-    record = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    record = signing.parse((folder / "model.json").read_text(encoding="utf-8"))
     found = hashlib.sha256(content).hexdigest()
     if record.get("sha256") != found:
         fault = f"refused: sha256 of model.onnx is {found[:12]}, model.json records {str(record.get('sha256'))[:12]}"
         raise pb_utils.TritonModelException(f"{folder} {fault}")
+    try:
+        key = signing.read_key(signing.VERIFY_VARIABLE)
+        unsigned = None if key is None else signing.fault(record, key)
+    except signing.UnusableKeyError as error:
+        raise pb_utils.TritonModelException(f"{folder} refused: {signing.VERIFY_VARIABLE} {error}") from None
+    if unsigned:
+        raise pb_utils.TritonModelException(f"{folder} refused: model.json {unsigned}")
     return content
 
 
@@ -51,14 +67,32 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Load the version's model; raising here makes Triton keep the version that serves now."""
         close_shared_memory()
-        parameters = json.loads(args["model_config"]).get("parameters", {})
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = int(parameters.get(THREADS_KEY, {}).get("string_value", DEFAULT_THREADS))
-        options.inter_op_num_threads = 1
-        # Idle ONNX Runtime threads spin by default; here the gateway needs those cores.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        given = json.loads(args["model_config"]).get("parameters", {})
+        values = {key: given.get(key, {}).get("string_value", default) for key, default in DEFAULTS.items()}
         content = read_verified(Path(args["model_repository"]) / args["model_version"])
-        self.session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        self.engine = open_engine(
+            content,
+            values["runtime"],
+            values["inference_precision"],
+            int(values["intra_op_thread_count"]),
+            pb_utils.Logger.log_warn,
+        )
+        self._tell(args["model_version"])
+
+    def _tell(self, version: str) -> None:
+        """Publish which runtime runs this version; Triton without metrics is no reason to serve nothing."""
+        labels = {
+            "version": version,
+            "runtime": self.engine.runtime,
+            "precision": self.engine.precision,
+            "threads": str(self.engine.threads),
+        }
+        pb_utils.Logger.log_info(f"version {version} runs in {labels}")
+        with contextlib.suppress(pb_utils.TritonModelException):
+            # Kept: with the objects the metric goes.
+            self.family = pb_utils.MetricFamily(name=INFO_NAME, description=INFO_TEXT, kind=pb_utils.MetricFamily.GAUGE)
+            self.info = self.family.Metric(labels=labels)
+            self.info.set(1)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer every request, in order; a request that cannot be answered gets its own error."""
@@ -81,8 +115,8 @@ class TritonPythonModel:
         batch = members[0][1] if len(members) == 1 else np.concatenate([images for _, images in members])
         fault = ""
         try:
-            (person,) = self.session.run([OUTPUT_NAME], {INPUT_NAME: batch})
-        except Exception as error:  # ONNX Runtime's errors share no narrower base; Triton needs an answer for each
+            person = self.engine.run(batch)
+        except Exception as error:  # no runtime's errors share a narrower base; Triton needs an answer for each
             fault = f"inference failed: {error}"
         else:
             if person.shape != batch.shape[:3] or person.dtype != np.uint8:

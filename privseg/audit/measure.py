@@ -1,0 +1,194 @@
+"""One audit: every golden clip through every replica, and every replica against the version's own file."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from pydantic import BaseModel, Field
+
+from privseg.audit.clips import Clip, golden_clips
+from privseg.audit.witness import FILL, ClipCounts, Witness
+from privseg.errors import GateFailedError, ServerUnavailableError
+from privseg.params import AuditParams
+from privseg.privacy.filters.blank import Blank, BlankParams
+from privseg.serving.admin import Endpoint
+from privseg.serving.artifact import MODEL_NAME, read_artifact
+from privseg.serving.golden import compare, draw_frame, run_onnx
+from privseg.serving.versions import accepted
+from privseg.streaming.camera import run_camera
+from privseg.streaming.segmenter_triton import TritonSegmenter
+from privseg.streaming.source import VideoSource
+from privseg.streaming.telemetry import Telemetry
+
+__all__ = ["Audit", "ClipAudit", "Worst", "audit"]
+
+_DEADLINE: Final = 10.0
+_PARITY_SIZES: Final = ((384, 640), (512, 512))
+
+
+class Worst(BaseModel):
+    """A frame that leaked, as areas: no pixel of the scene is in it."""
+
+    clip: str
+    frame: int
+    pixels: int = Field(description="uncovered pixels of people")
+    outlines: bytes = Field(exclude=True, description="PNG: green covered, red uncovered, grey covered without need")
+
+
+class ClipAudit(BaseModel):
+    """One clip through one replica."""
+
+    clip: str
+    replica: int = Field(description="place in the list of servers; an address would tell too much")
+    counts: ClipCounts
+
+
+class Audit(BaseModel):
+    """What an audit found; figures are the worst replica's."""
+
+    version: int
+    candidate: str | None = None
+    dataset_version: str | None = None
+    sha256: str
+    created: str
+    replicas: int
+    person_recall: float | None
+    leak_frames: int
+    frames: int
+    withheld: int
+    background_covered: float
+    mean_difference: float = Field(description="mean absolute difference of probability x 255 to ONNX Runtime")
+    mask_agreement: float
+    clips: list[ClipAudit]
+    worst: list[Worst] = Field(default_factory=list)
+    breaches: list[str] = Field(default_factory=list, description="rules that do not hold, in words")
+
+
+@dataclass
+class _Seen:
+    clips: list[ClipAudit] = field(default_factory=list)
+    worst: list[Worst] = field(default_factory=list)
+
+
+def audit(
+    repository: Path,
+    endpoints: Sequence[str],
+    folder: Path,
+    rules: AuditParams,
+    *,
+    insecure: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> Audit:
+    """Send every golden clip through every server, protected as a camera's frames are, and look at what comes out.
+
+    Args:
+        repository: The model repository; its newest accepted version is what must answer.
+        endpoints: ``host:port`` of the gRPC service of every replica.
+        folder: The golden clips.
+        rules: What must hold.
+        insecure: Send the clips to other machines in clear.
+        say: Takes a line of progress a clip.
+
+    Raises:
+        ServerUnavailableError: A server is down, or withholds more frames than the rules permit: nothing is known.
+        GateFailedError: The repository has no version, or one that does not belong together.
+        DataError: A golden clip cannot be used.
+        StorageError: The clips cannot be written.
+    """
+    version = accepted(repository)
+    if version is None:
+        raise GateFailedError(repository, "has no version to audit", "privseg model publish")
+    artifact = read_artifact(repository / MODEL_NAME / str(version))
+    clips, seen = golden_clips(folder, rules), _Seen()
+    differences, agreements, wrong_versions = [], [], []
+    for replica, url in enumerate(endpoints):
+        with Endpoint(url) as server:
+            server.require_live()
+            for height, width in _PARITY_SIZES:
+                frame = draw_frame(height, width, seed=height)[None]
+                found, answered_by = server.infer(frame)
+                agreement = compare(run_onnx(artifact.onnx, frame), found)
+                differences.append(agreement.mean_difference)
+                agreements.append(agreement.mask_agreement)
+                if answered_by != version:
+                    wrong_versions.append(f"server {replica} answers with version {answered_by}, not {version}")
+        for clip in clips:
+            witness = _watch(clip, url, insecure)
+            seen.clips.append(ClipAudit(clip=clip.name, replica=replica, counts=witness.counts))
+            seen.worst += [
+                Worst(clip=clip.name, frame=frame, pixels=pixels, outlines=png) for frame, pixels, png in witness.worst
+            ]
+            say(f"audit {clip.name}: {witness.counts.leak_frames} of {witness.counts.frames} frames leak")
+    totals = [_total(seen.clips, replica) for replica in range(len(endpoints))]
+    worst = min(totals, key=lambda total: 1.0 if total.person_recall is None else total.person_recall)
+    result = Audit(
+        version=version,
+        candidate=artifact.record.get("candidate"),
+        dataset_version=artifact.record.get("dataset_version"),
+        sha256=artifact.sha256,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        replicas=len(endpoints),
+        person_recall=worst.person_recall,
+        leak_frames=max(total.leak_frames for total in totals),
+        frames=worst.frames,
+        withheld=max(total.withheld for total in totals),
+        background_covered=worst.background_covered / max(worst.background_pixels, 1),
+        mean_difference=max(differences),
+        mask_agreement=min(agreements),
+        clips=seen.clips,
+        worst=sorted(seen.worst, key=lambda item: -item.pixels)[:6],
+    )
+    if result.withheld > rules.max_withheld_ratio * result.frames:
+        fault = f"withheld {result.withheld} of {result.frames} golden frames: the model is not known to be good or bad"
+        raise ServerUnavailableError("Triton", fault, "see `privseg triton status`, then audit again")
+    result.breaches = [*dict.fromkeys(wrong_versions), *_breaches(result, rules)]
+    return result
+
+
+def _watch(clip: Clip, url: str, insecure: bool) -> Witness:
+    """Play one clip as a recording through one server."""
+    witness = Witness(clip.masks)
+    colour = "#{:02x}{:02x}{:02x}".format(*FILL)
+    with contextlib.closing(TritonSegmenter(url, deadline_seconds=_DEADLINE, insecure=insecure)) as segmenter:
+        segmenter.check_ready()
+        report = run_camera(
+            "audit",
+            VideoSource(str(clip.video)),
+            segmenter,
+            Blank(BlankParams(color=colour)),
+            lambda width, height, rate, aspect: witness,
+            output="nowhere",
+            telemetry=Telemetry(),
+        )
+    if report.error is not None:
+        raise report.error
+    return witness
+
+
+def _total(clips: Sequence[ClipAudit], replica: int) -> ClipCounts:
+    total = ClipCounts()
+    for entry in clips:
+        if entry.replica == replica:
+            total += entry.counts
+    return total
+
+
+def _breaches(result: Audit, rules: AuditParams) -> list[str]:
+    found = []
+    if result.person_recall is not None and result.person_recall < rules.min_person_recall:
+        found.append(f"{result.person_recall:.3f} of the people's pixels is covered, {rules.min_person_recall} is due")
+    leaks = result.leak_frames / max(result.frames, 1)
+    if leaks > rules.max_leak_frame_ratio:
+        found.append(f"{leaks:.3f} of the frames leak, {rules.max_leak_frame_ratio} may")
+    if result.background_covered > rules.max_background_covered:
+        covered = f"{result.background_covered:.3f} of the background is covered"
+        found.append(f"{covered}, {rules.max_background_covered} may be")
+    if result.mean_difference > rules.max_mean_difference or result.mask_agreement < rules.min_mask_agreement:
+        figures = f"mean difference {result.mean_difference:.3f} of 255, mask agreement {result.mask_agreement:.5f}"
+        found.append(f"the servers answer otherwise than the version's file does: {figures}")
+    return found
