@@ -77,8 +77,8 @@ def train(params: Params, candidate: str, manifest: Path, root: Path, out_dir: P
         pipeline = training_pipeline(
             profile.crop, params.train.augment, people, edges=CANDIDATES[candidate].needs_edges
         )
-        weights = (params.train.source_weights, params.train.no_human_weight)
-        dataset = PersonDataset(manifest, root, "train", pipeline, *weights)
+        shares = (params.train.source_weights, params.train.no_human_weight)
+        dataset = PersonDataset(manifest, root, "train", pipeline, *shares)
         to_validate = validation_rows(manifest, root)
         validation = None if to_validate is None else Validation(candidate, to_validate, root, processes)
         try:
