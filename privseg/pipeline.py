@@ -90,15 +90,7 @@ def prepare(
     Returns:
         The workspace's path, its sources and candidates as plain values (for XCom).
     """
-    from privseg.datasets.sources.registry import check_kind
-    from privseg.params import load_params
-    from privseg.training.candidates import find_candidate
-
     ready = workspace.prepare(Path(home), data=Path(data) if data else None, overrides=overrides)
-    for name, source in load_params(ready.path / "params.yaml").sources.items():
-        check_kind(name, source)
-    for candidate in ready.candidates:
-        find_candidate(candidate)  # an hour of ingesting later is too late to hear of a typing error
     _seed(home, local)
     champion = workspace.take_champion(ready.path, model_repository(home, local=local), _last_published(home))
     emit(
@@ -239,6 +231,7 @@ def publish(workspace_path: str, home: str, *, force: bool = False) -> dict[str,
         model = repository / MODEL_NAME / str(serving)
     else:
         model = exported
+        _require_chosen(selection, exported)
         if not force:
             _require_compared(repository, serving, selection["champion"], exported)
     endpoints = triton_endpoints(home)
@@ -283,6 +276,14 @@ def _last_published(home: str) -> dict[str, Any] | None:
         return None
     published = stage_files.read_json(file)
     return {"version": published.get("version"), "sha256": published.get("sha256")}
+
+
+def _require_chosen(selection: dict[str, Any], exported: Path) -> None:
+    """Raise GateFailedError if the exported model is not the one that the selection chose."""
+    candidate, checkpoint = (read_artifact_record(exported).get(key) for key in ("candidate", "checkpoint_sha256"))
+    if (candidate, checkpoint) != (selection["winner"], selection["winner_checkpoint_sha256"]):
+        fault = f"is {candidate}'s, and not the {selection['winner']} that the selection chose"
+        raise GateFailedError(exported, fault, "export it, in the workspace: dvc repro export")
 
 
 def _require_compared(repository: Path, serving: int | None, champion: dict[str, Any] | None, exported: Path) -> None:
