@@ -8,7 +8,7 @@ BIN := .venv/bin
 READY := .venv/.ready-$(shell cat pyproject.toml requirements/*.txt scripts/setup.sh 2>/dev/null | sha256sum | cut -c1-16)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run test check airflow stop clean
+.PHONY: help setup run test check soak airflow stop clean
 
 help:  ## list these verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -32,6 +32,9 @@ check: $(READY)  ## lint, types and import arrows only
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+soak: $(READY)  ## promotions and roll backs under load, for half an hour
+	@$(BIN)/python -m pytest -m soak tests/soak
 
 airflow: $(READY)  ## Airflow's page and scheduler on http://127.0.0.1:8080
 	@$(BIN)/privseg airflow

@@ -41,6 +41,16 @@ def model_publish(
         print(json.dumps(published, indent=2))
 
 
+@model_app.command("sign")
+def model_sign(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="With model.onnx and model.json.")],
+) -> None:
+    """Sign a model with PRIVSEG_SIGNING_KEY, the shipped one for example: you vouch for where it came from."""
+    from privseg.serving.artifact import sign_artifact
+
+    print(f"{folder}: signed, {sign_artifact(folder).record['signature']['algorithm']}")
+
+
 @model_app.command("promote")
 def model_promote(
     what: Annotated[str, typer.Argument(metavar="VERSION|FOLDER", help="Or a folder with model.onnx and model.json.")],

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from privseg import workspace
-from privseg.errors import GateFailedError
+from privseg.errors import GateFailedError, StorageError
 from privseg.params import load_params
 from privseg.stage_files import (
     BENCHMARK,
@@ -31,8 +31,11 @@ VARIANTS = EXPORTED.with_name("variants")
 
 
 def stage_train(candidate: str) -> None:
-    """Train one candidate; one that cannot be trained leaves ``failed.json`` and does not stop the others."""
-    from privseg.training.train import train
+    """Train one candidate; one that cannot be trained leaves ``failed.json`` and does not stop the others.
+
+    Of several processes that train it together, the first writes the file.
+    """
+    from privseg.training.train import is_first, train
 
     failure = MODELS / candidate / FAILED
     try:
@@ -40,14 +43,20 @@ def stage_train(candidate: str) -> None:
     except GateFailedError as error:
         reason = f"{error.subject}: {error.fault}"
         print(f"train {candidate}: failed, the others go on: {error}", file=sys.stderr, flush=True)
-        write_json(failure, {"candidate": candidate, "reason": reason, "next_step": error.next_step})
+        if is_first():
+            write_json(failure, {"candidate": candidate, "reason": reason, "next_step": error.next_step})
         return
-    failure.unlink(missing_ok=True)
+    if is_first():
+        failure.unlink(missing_ok=True)
 
 
 def stage_evaluate(candidate: str) -> None:
-    """Measure accuracy, speed and complexity of one trained candidate, or say why it has none."""
+    """Measure accuracy, speed and complexity of one trained candidate, or say why it has none.
+
+    The result of one that failed, here or in training, says so, and does not stop the others.
+    """
     from privseg.benchmark.evaluate import evaluate, write_failed
+    from privseg.training.memory import is_out_of_memory
 
     out, failure = BENCHMARK / candidate / "result.json", MODELS / candidate / FAILED
     if failure.is_file():
@@ -57,6 +66,14 @@ def stage_evaluate(candidate: str) -> None:
             evaluate(load_params(), MODELS / candidate, MANIFEST, INGESTED, out)
         except GateFailedError as error:
             reason = f"{error.subject}: {error.fault}"
+        except Exception as error:  # memory runs out under many names
+            if not is_out_of_memory(error):
+                raise
+            said = next(iter(str(error).strip().splitlines()), "no more to be had")
+            reason = (
+                f"candidate {candidate}: does not fit into memory when it is measured ({said}); "
+                f"free memory, then dvc repro --single-item --force evaluate@{candidate}, or take it out of candidates"
+            )
         else:
             return
     print(f"evaluate {candidate}: nothing to measure: {reason}", file=sys.stderr, flush=True)
@@ -64,8 +81,12 @@ def stage_evaluate(candidate: str) -> None:
 
 
 def stage_champion() -> None:
-    """Measure the model that serves, on the test pictures of the candidates."""
-    from privseg.benchmark.challenge import measure_champion, write_champion
+    """Measure the model that serves, on the test pictures of the candidates.
+
+    What cannot be used for good (a failed SHA-256, no valid ONNX, a broken contract) is written as its fault, and the
+    winner replaces it; any other fault may pass, and fails the stage.
+    """
+    from privseg.benchmark.champion import measure_champion, write_champion
     from privseg.serving.artifact import read_artifact
 
     version = read_json(workspace.CHAMPION / workspace.CHAMPION_FILE)["version"]
@@ -73,38 +94,45 @@ def stage_champion() -> None:
     if version is None:
         write_champion(CHAMPION, identity)
         return
+    _require_readable(workspace.CHAMPION)
     try:
         artifact = read_artifact(workspace.CHAMPION)
+    except GateFailedError as error:
+        measured = write_champion(CHAMPION, identity | {"fault": f"{error.subject}: {error.fault}"})
+    else:
         names = ("candidate", "dataset_version", "sha256", "checkpoint_sha256")
         identity |= {name: artifact.record.get(name) for name in names}
-        measure_champion(load_params(), identity, artifact.onnx, MANIFEST, INGESTED, CHAMPION)
-    except GateFailedError as error:
-        print(f"champion: version {version} cannot be measured: {error}", file=sys.stderr, flush=True)
-        write_champion(CHAMPION, identity | {"fault": f"{error.subject}: {error.fault}"})
+        measured = measure_champion(load_params(), identity, artifact.onnx, MANIFEST, INGESTED, CHAMPION)
+    if "fault" in measured:
+        print(f"champion: version {version} cannot be measured: {measured['fault']}", file=sys.stderr, flush=True)
 
 
 def stage_select() -> None:
-    """Choose the winner, hold it against the model that serves, record the decision, write the comparison page."""
+    """Choose the winner, hold it against the model that serves, write the comparison page, record the decision.
+
+    The selection goes last: whatever stops the stage before, nothing is published that the record does not tell of.
+    """
     from privseg.benchmark.report import report
-    from privseg.benchmark.select import select
+    from privseg.benchmark.select import select, write_selection
 
     params = load_params()
     results = {candidate: BENCHMARK / candidate / "result.json" for candidate in params.candidates}
     trained = {name: MODELS / name / "training.json" for name in results}
     checkpoints = {name: str(read_json(file)["checkpoint_sha256"]) for name, file in trained.items() if file.is_file()}
     try:
-        selection = select(params, list(results.values()), SELECTION, champion=CHAMPION, checkpoints=checkpoints)
+        selection = select(params, list(results.values()), champion=CHAMPION, checkpoints=checkpoints)
     except GateFailedError as error:
         record_decision(Path.cwd(), {"outcome": "refused", "reason": f"{error.subject}: {error.fault}"})
         raise
-    report(list(results.values()), SELECTION, REPORTS / "benchmark.html")
+    report(list(results.values()), selection, REPORTS / "benchmark.html")
     record_decision(Path.cwd(), selection)
+    write_selection(selection, SELECTION)
 
 
 def stage_export() -> None:
     """Write the winner's variants as ONNX with their records, and say which is to be published."""
     from privseg.benchmark.accuracy import accuracy_figures, evenly_spaced, measure_accuracy, read_sample
-    from privseg.benchmark.challenge import onnx_predictor
+    from privseg.benchmark.champion import UnusableModelError, onnx_predictor
     from privseg.serving.export import export
     from privseg.training.data import split_rows
 
@@ -132,7 +160,11 @@ def stage_export() -> None:
     test = evenly_spaced(split_rows(MANIFEST, INGESTED, "test"), params.benchmark_profile.max_test_images)
 
     def judge(onnx: bytes) -> dict[str, Any]:
-        found = measure_accuracy(onnx_predictor(onnx), test, INGESTED, params.benchmark.threshold, label="int8")
+        try:
+            predict = onnx_predictor(onnx, "int8")
+            found = measure_accuracy(predict, test, INGESTED, params.benchmark.threshold, label="int8")
+        except UnusableModelError as error:
+            raise GateFailedError("int8", str(error), "publish another variant: export.publish") from error
         return accuracy_figures(found, params.select.beta)
 
     made = export(params, MODELS / winner, VARIANTS, provenance=provenance, pictures=pictures, judge=judge)
@@ -193,3 +225,17 @@ def _dvc_md5(*paths: Path) -> dict[str, str]:
         return {}
     outs = [out for stage in stages for out in stage.get("outs", [])]
     return {out["path"]: out["md5"] for out in outs if Path(out["path"]) in paths and "md5" in out}
+
+
+def _require_readable(folder: Path) -> None:
+    """Raise StorageError if a model's file is there, but the disk does not give it: no fault of the model's."""
+    from privseg.serving.artifact import ONNX_FILE, RECORD_FILE
+
+    for path in (folder / ONNX_FILE, folder / RECORD_FILE):
+        try:
+            path.read_bytes()
+        except FileNotFoundError:
+            continue  # what is not there cannot be loaded either; `read_artifact` names it
+        except OSError as error:
+            again = "mend the disk or the permissions, then in the workspace: dvc repro --single-item champion"
+            raise StorageError(path, f"cannot be read ({error.strerror})", again) from error

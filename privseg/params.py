@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from privseg.errors import UsageError
 
@@ -215,10 +215,21 @@ class SelectParams(_Section):
         "pytorch", description="the runtime whose latency the budget is held against; one of the profile's"
     )
     min_iou: Ratio = Field(0.0, description="a winner below it fails the run")
-    min_survivors: int = Field(2, ge=1, description="candidates that must be trained and measured; fewer fail the run")
-    bootstrap_samples: int = Field(2000, ge=100, le=100_000, description="resamples of the test pictures")
+    min_survivors: int = Field(
+        2,
+        ge=1,
+        description="candidates that must be trained and measured; fewer fail the run. Never more than are listed, on "
+        "purpose: of a list of one, that one is enough",
+    )
+    bootstrap_samples: int = Field(
+        2000, ge=100, le=100_000, description="resamples of the test pictures; more where confidence needs them"
+    )
     confidence: float = Field(
-        0.95, gt=0.5, lt=1, description="share of the resamples in which the challenger must beat the champion"
+        0.95,
+        gt=0.5,
+        le=0.999,
+        description="share of the resamples in which a challenger must beat the champion; the best of K candidates: "
+        "1 - (1 - confidence) / K",
     )
     min_gain: float = Field(0.0, ge=0, le=1, description="score by which it must beat it")
 
@@ -298,13 +309,20 @@ class Params(_Section):
     merge: MergeParams = MergeParams()
     split: SplitParams = SplitParams()
     gate: GateParams = GateParams()
-    candidates: list[Name] = Field(min_length=1, description="models to train and compare")
+    candidates: list[Name] = Field(min_length=1, description="models to train and compare, each once")
     train: TrainParams
     benchmark: BenchmarkParams
     select: SelectParams = SelectParams()
     export: ExportParams = ExportParams()
     publish: PublishParams = PublishParams()
     audit: AuditParams = AuditParams()
+
+    @field_validator("candidates")
+    @classmethod
+    def _each_once(cls, names: list[str]) -> list[str]:
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"{', '.join(repeated)} is there more than once")
+        return names
 
     @property
     def train_profile(self) -> TrainProfile:

@@ -86,15 +86,7 @@ def prepare(
     Returns:
         The workspace's path, its sources and candidates as plain values (for XCom).
     """
-    from privseg.datasets.sources.registry import check_kind
-    from privseg.params import load_params
-    from privseg.training.candidates import find_candidate
-
     ready = workspace.prepare(Path(home), data=Path(data) if data else None, overrides=overrides)
-    for name, source in load_params(ready.path / "params.yaml").sources.items():
-        check_kind(name, source)
-    for candidate in ready.candidates:
-        find_candidate(candidate)  # an hour of ingesting later is too late to hear of a typing error
     publishing.seed(home, local=local, say=emit)
     champion = workspace.take_champion(ready.path, model_repository(home, local=local), publishing.last_published(home))
     emit(
@@ -184,7 +176,6 @@ def audit(home: str, *, roll_back: bool = True) -> dict[str, Any]:
     from privseg.audit.measure import audit as measure
     from privseg.audit.report import compare_with_history, write_audit
     from privseg.params import AuditParams, load_params
-    from privseg.serving.repository import roll_back as take_back
     from privseg.serving.versions import list_versions
 
     own = Path(home) / "workspace" / "params.yaml"
@@ -200,7 +191,7 @@ def audit(home: str, *, roll_back: bool = True) -> dict[str, Any]:
     elif len(list_versions(repository)) < 2:
         outcome = f"version {found.version} does not hold, and there is no older one to go back to"
     else:
-        previous = take_back(repository, endpoints=endpoints)
+        previous = publishing.roll_back(home, reason=f"audit: {'; '.join(found.breaches)}")
         outcome = f"version {found.version} does not hold and was taken back; version {previous} serves again"
     write_audit(out, found, outcome)
     emit(f"audit: {outcome}; see {out / 'audit.html'}")

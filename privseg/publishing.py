@@ -163,6 +163,7 @@ def publish(
         model = repository / MODEL_NAME / str(serving)
     else:
         model = exported
+        _require_chosen(selection, exported)
         if not force:
             _require_compared(repository, serving, selection["champion"], exported)
     published = publish_version(
@@ -263,6 +264,14 @@ def last_published(home: str) -> dict[str, Any] | None:
 
 def _why_skipped(said: str | None) -> str | None:
     return said or os.environ.get(SKIP_VARIABLE) or None
+
+
+def _require_chosen(selection: dict[str, Any], exported: Path) -> None:
+    """Raise GateFailedError if the exported model is not the one that the selection chose."""
+    candidate, checkpoint = (read_artifact_record(exported).get(key) for key in ("candidate", "checkpoint_sha256"))
+    if (candidate, checkpoint) != (selection["winner"], selection["winner_checkpoint_sha256"]):
+        fault = f"is {candidate}'s, and not the {selection['winner']} that the selection chose"
+        raise GateFailedError(exported, fault, "export it, in the workspace: dvc repro parity")
 
 
 def _require_compared(repository: Path, serving: int | None, champion: dict[str, Any] | None, exported: Path) -> None:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,10 +29,11 @@ import yaml
 import privseg
 from privseg import dataset_remote, dataset_store
 from privseg.errors import DataError, GateFailedError, StorageError, UsageError
-from privseg.params import check_params, load_params, read_params_file
+from privseg.params import Params, check_params, read_params_file
 from privseg.repro import run, up_to_date
 from privseg.serving.artifact import MODEL_NAME
 from privseg.serving.versions import accepted, verify
+from privseg.training.candidates import CANDIDATES, find_candidate
 
 __all__ = [
     "CHAMPION",
@@ -83,11 +85,13 @@ def prepare(home: Path, *, data: Path | None = None, overrides: dict[str, str] |
         raise UsageError(checkout, "holds no dvc.yaml, so there is no pipeline to run", "run from a privseg checkout")
     if data is not None and not data.is_dir():
         raise UsageError(data, "is not a folder", "set PRIVSEG_DATA to the folder that holds the datasets")
+    values, params = _chosen_params(checkout, data, overrides or {})
+    raw = {name: "" if source.kind == "synthetic" else source.path for name, source in params.sources.items()}
     path = home.resolve() / "workspace"
     try:
         path.mkdir(parents=True, exist_ok=True)
         _copy_snapshot(checkout, path)
-        raw = _render_params(checkout, path, data, overrides or {})
+        _write_if_changed(path / "params.yaml", _rendered(values).encode())
         _link_sources(path, raw, data)
         if not (path / ".git").is_dir():
             run([*_GIT, "init", "--quiet", "--initial-branch=main"], path)
@@ -97,11 +101,10 @@ def prepare(home: Path, *, data: Path | None = None, overrides: dict[str, str] |
     except OSError as error:
         raise StorageError.from_os_error(path, error) from error
     _commit(path, "Snapshot of the code and parameters")
-    params = load_params(path / "params.yaml")
     for step in ("identified", "ingested"):
         _forget_removed(path / "data" / step, set(params.sources))
     for folder in ("models", "reports/benchmark"):
-        _forget_removed(path / folder, set(params.candidates))
+        _forget_removed(path / folder, set(params.candidates), resumable=set(CANDIDATES))
     return Workspace(path, sorted(params.sources), list(params.candidates))
 
 
@@ -212,21 +215,33 @@ def _copy_snapshot(checkout: Path, path: Path) -> None:
             file.unlink()
 
 
-def _render_params(checkout: Path, path: Path, data: Path | None, overrides: dict[str, str]) -> dict[str, str]:
-    """Write the workspace's params.yaml; returns source name to its folder relative to the data folder."""
+def _chosen_params(checkout: Path, data: Path | None, overrides: dict[str, str]) -> tuple[dict[str, Any], Params]:
+    """Put the parameters of a run together and check all of them before anything is written.
+
+    An hour of ingesting later is too late to hear of a typing error, and a name that is wrong must not look like one
+    that was taken off the list: what belongs to such a name is removed.
+    """
+    from privseg.datasets.sources.registry import check_kind
+
     values = read_params_file(checkout / "params.yaml")
     if data is not None:
         values["sources"] = values.pop("public_sources", {})
     values.pop("public_sources", None)
     for name, text in overrides.items():
         _override(values, name, text)
-    sources = check_params(values, checkout / "params.yaml").sources
-    values["raw_root"] = "raw"
-    for name in sources:
-        values["sources"][name]["path"] = name
-    text = "# Rendered from the checkout's params.yaml; edit that one.\n" + yaml.safe_dump(values, sort_keys=False)
-    _write_if_changed(path / "params.yaml", text.encode())
-    return {name: "" if source.kind == "synthetic" else source.path for name, source in sources.items()}
+    params = check_params(values, checkout / "params.yaml")
+    for name, source in params.sources.items():
+        check_kind(name, source)
+    for candidate in params.candidates:
+        find_candidate(candidate)
+    return values, params
+
+
+def _rendered(values: dict[str, Any]) -> str:
+    """The workspace's params.yaml: every source lies under its name in ``raw``."""
+    sources = {name: {**source, "path": name} for name, source in values["sources"].items()}
+    text = yaml.safe_dump({**values, "raw_root": "raw", "sources": sources}, sort_keys=False)
+    return f"# Rendered from the checkout's params.yaml; edit that one.\n{text}"
 
 
 def _override(values: dict[str, Any], name: str, text: str) -> None:
@@ -260,14 +275,16 @@ def _link_sources(path: Path, raw: dict[str, str], data: Path | None) -> None:
             link.symlink_to(target, target_is_directory=True)
 
 
-def _forget_removed(folder: Path, wanted: set[str]) -> None:
+def _forget_removed(folder: Path, wanted: set[str], resumable: Collection[str] = ()) -> None:
     """Drop results of sources and candidates that left params.yaml: later stages read the whole folder.
 
-    What an interrupted run of a wanted source goes on from, ``.NAME.shards`` and its like, stays.
+    What an interrupted run goes on from, ``.NAME.shards`` and its like, stays where NAME is wanted or ``resumable``:
+    no later stage reads it, and it cost hours.
     """
     for entry in folder.iterdir() if folder.is_dir() else ():
-        owner = entry.name.split(".")[1] if entry.name.startswith(".") else entry.name
-        if entry.is_dir() and owner not in wanted:
+        unfinished = entry.name.startswith(".")
+        owner = entry.name.split(".")[1] if unfinished else entry.name
+        if entry.is_dir() and owner not in wanted and not (unfinished and owner in resumable):
             shutil.rmtree(entry)
 
 

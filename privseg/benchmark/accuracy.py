@@ -52,7 +52,8 @@ def read_sample(root: Path, image_path: str, mask_path: str) -> tuple[Image, Ima
     Raises:
         DataError: One of them cannot be decoded, their sizes differ, or the size is no multiple of 32.
     """
-    again = "dvc repro --force ingest"
+    source = Path(image_path).parts[0]  # a manifest's paths start with it
+    again = f"in the workspace: dvc repro --force --single-item ingest@{source}, then privseg run"
     image = _decode(root / image_path, cv2.IMREAD_COLOR, again)
     mask = _decode(root / mask_path, cv2.IMREAD_UNCHANGED, again)
     if mask.ndim != 2 or image.shape[:2] != mask.shape:

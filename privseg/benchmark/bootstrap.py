@@ -7,13 +7,15 @@ Evaluation*, EMNLP 2004). Pictures, not pixels, are drawn: pixels of one picture
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Comparison", "f_beta", "paired_bootstrap"]
+__all__ = ["Comparison", "f_beta", "paired_bootstrap", "required_samples", "required_wins"]
 
+_IN_THE_TAIL = 10  # resamples expected where a share that is asked is missed: fewer tell little of so small a share
 _DRAWS_AT_ONCE = 4_000_000  # 32 MB of weights
 
 
@@ -34,6 +36,25 @@ class Comparison:
     interval: tuple[float, float]
     wins: float
     samples: int
+
+
+def required_wins(confidence: float, candidates: int) -> float:
+    """Share of the resamples that the best of several candidates must win.
+
+    The best was found on the pictures on which it then meets the champion, and of many models that are no better than
+    it some look better by chance. Bonferroni's correction shares what may go wrong, ``1 - confidence``, among all that
+    were to choose from: so many models as good as the champion are promoted no oftener than one would be.
+
+    Args:
+        confidence: What a single candidate must win.
+        candidates: How many there were to choose from.
+    """
+    return 1 - (1 - confidence) / candidates
+
+
+def required_samples(asked: int, confidence: float, candidates: int) -> int:
+    """Resamples to draw so that ``required_wins`` can be told: ``asked``, or more where it leaves too thin a tail."""
+    return max(asked, math.ceil(round(_IN_THE_TAIL * candidates / (1 - confidence), 6)))
 
 
 def f_beta(counts: NDArray[np.float64], beta: float) -> NDArray[np.float64]:

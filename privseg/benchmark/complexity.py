@@ -112,6 +112,7 @@ def peak_memory(onnx: bytes, shape: tuple[int, int], threads: int) -> int | None
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise GateFailedError("ONNX model", f"cannot be run to measure memory ({last})", "dvc repro evaluate")
+        again = "in the workspace: dvc repro --force --single-item evaluate@CANDIDATE"
+        raise GateFailedError("ONNX model", f"cannot be run to measure memory ({last})", again)
     found: int | None = json.loads(done.stdout)
     return found

@@ -228,11 +228,12 @@ def _champion(results: Row, champion: Row) -> str:
     ]
     text = plain_table(["Model", *(named[name] for name in figures)], lines)
     if found := results["bootstrap"]:
-        low, high = found["interval"]
+        (low, high), rule = found["interval"], results["rule"]
         text += _soft(
             f"Paired bootstrap over the test pictures, {found['samples']} resamples: difference of the scores "
             f"{found['difference']:+.4f}, {found['confidence']:.0%} interval {low:+.4f} to {high:+.4f}; the challenger "
-            f"wins {found['wins']:.1%}."
+            f"wins {found['wins']:.2%}, and {rule['wins_asked']:.2%} is asked: it is the best of {rule['compared']} on "
+            f"these pictures, and chance has as many goes ({rule['confidence']:.1%} of one alone; Bonferroni)."
         )
     return text
 

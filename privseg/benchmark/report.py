@@ -16,12 +16,12 @@ __all__ = ["report"]
 TABLES = "comparison"
 
 
-def report(results: list[Path], selection: Path, out_html: Path) -> dict[str, Any]:
+def report(results: list[Path], selection: dict[str, Any], out_html: Path) -> dict[str, Any]:
     """Write the benchmark page, and beside it what it says in figures: for programs, and for DVC's plots and metrics.
 
     Args:
         results: Files that ``evaluate`` or ``write_failed`` wrote; each one's pictures lie beside it.
-        selection: The file that ``select`` wrote.
+        selection: What ``select`` gave.
         out_html: The page to write; nothing it shows lies outside it. ``results.json`` goes beside it, and the folder
             ``comparison`` with tables (see `privseg.benchmark.results.write_tables`).
 
@@ -30,7 +30,7 @@ def report(results: list[Path], selection: Path, out_html: Path) -> dict[str, An
 
     Raises:
         UsageError: No results.
-        DataError: A result or the selection cannot be used.
+        DataError: A result cannot be used, or the selection is of other candidates.
         StorageError: A file cannot be written.
     """
     merged = gather_results(results, selection)

@@ -11,7 +11,7 @@ import pandas as pd
 from privseg.benchmark.select import read_result
 from privseg.benchmark.study import study_figures
 from privseg.datasets.manifest import write_atomic
-from privseg.errors import DataError, UsageError
+from privseg.errors import DataError, StorageError, UsageError
 
 __all__ = ["RESULTS_FILE", "SCHEMA_VERSION", "gather_results", "write_results", "write_tables"]
 
@@ -27,12 +27,12 @@ _SECTIONS = {
 }
 
 
-def gather_results(results: list[Path], selection: Path) -> dict[str, Any]:
+def gather_results(results: list[Path], selection: dict[str, Any]) -> dict[str, Any]:
     """Put every candidate's result and the selection side by side.
 
     Args:
         results: Files that ``evaluate`` or ``write_failed`` wrote.
-        selection: The file that ``select`` wrote.
+        selection: What ``select`` gave.
 
     Returns:
         JSON-ready: ``schema_version``; ``winner``, ``rule``, ``outcome``, ``reason``, ``champion`` and ``bootstrap`` as
@@ -41,22 +41,21 @@ def gather_results(results: list[Path], selection: Path) -> dict[str, Any]:
 
     Raises:
         UsageError: No results.
-        DataError: A result or the selection cannot be used, or they are of different candidates.
+        DataError: A result cannot be used, or the selection is of other candidates.
     """
     if not results:
         raise UsageError("report", "got no benchmark result", "dvc repro evaluate")
-    chosen = _read_selection(selection)
-    judged = {row["candidate"]: row for row in chosen["candidates"]}
+    judged = {row["candidate"]: row for row in selection["candidates"]}
     read = [_read_whole(path) for path in results]
     measured = {result["candidate"]: result for result in read if "failed" not in result}
     failed = {result["candidate"]: result["failed"] for result in read if "failed" in result}
-    covered = judged.keys() | {row["candidate"] for row in chosen["failed"]}
+    covered = judged.keys() | {row["candidate"] for row in selection["failed"]}
     if missing := sorted((measured.keys() | failed.keys()) ^ covered):
-        raise DataError(selection, f"does not cover the same candidates ({missing[0]})", "dvc repro select")
+        again = "in the workspace: dvc repro --force --single-item select"
+        raise DataError("selection", f"does not cover the same candidates ({missing[0]})", again)
     return {
         "schema_version": SCHEMA_VERSION,
-        **{key: chosen[key] for key in ("winner", "outcome", "reason", "rule", "champion")},
-        "bootstrap": chosen.get("bootstrap"),
+        **{key: selection[key] for key in ("winner", "outcome", "reason", "rule", "champion", "bootstrap")},
         "candidates": [
             {key: row[key] for key in ("candidate", "score", "accepted", "reason")} | measured[name]
             for name, row in judged.items()
@@ -97,10 +96,14 @@ def write_tables(results: dict[str, Any], folder: Path) -> None:
     ]
     for name, table in (("overall", overall), ("speed", speed), ("miss_rate", missed)):
         write_atomic(folder / f"{name}.csv", pd.DataFrame(table).to_csv(index=False, lineterminator="\n").encode())
-    for stale in (folder / "metrics").glob("*.json"):
-        stale.unlink()
-    for name, row in figures.items():
-        write_atomic(folder / "metrics" / f"{name}.json", (json.dumps(row, indent=2) + "\n").encode())
+    metrics = {folder / "metrics" / f"{name}.json": row for name, row in figures.items()}
+    for path, row in metrics.items():
+        write_atomic(path, (json.dumps(row, indent=2) + "\n").encode())
+    try:
+        for path in set((folder / "metrics").glob("*.json")) - set(metrics):
+            path.unlink()
+    except OSError as error:
+        raise StorageError.from_os_error(folder, error) from error
 
 
 def _figures(row: dict[str, Any]) -> dict[str, float]:
@@ -128,23 +131,7 @@ def _read_whole(path: Path) -> dict[str, Any]:
         lacking += [
             f"{section}.{n}" for section, names in _SECTIONS.items() for n in names if n not in result.get(section, {})
         ]
+        again = f"in the workspace: dvc repro --force --single-item evaluate@{path.parent.name}"
         if lacking:
-            raise DataError(path, f"is the result of another version (it has no {lacking[0]})", "dvc repro evaluate")
+            raise DataError(path, f"is the result of another version (it has no {lacking[0]})", again)
     return result
-
-
-def _read_selection(path: Path) -> dict[str, Any]:
-    again = "dvc repro select"
-    try:
-        selection = json.loads(path.read_text(encoding="utf-8"))
-        str(selection["winner"]), selection["rule"]["score"], float(selection["rule"]["max_latency_ms"])
-        str(selection["outcome"]), str(selection["reason"]), selection["champion"]
-        for row in selection["candidates"]:
-            str(row["candidate"]), float(row["score"]), bool(row["accepted"]), str(row["reason"])
-        for row in selection["failed"]:
-            str(row["candidate"]), str(row["reason"])
-    except FileNotFoundError:
-        raise DataError(path, "does not exist", again) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(path, f"is not a selection ({error})", again) from error
-    return dict(selection)

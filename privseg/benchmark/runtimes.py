@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from privseg.errors import GateFailedError
 from privseg.training.onnx_file import INPUT_NAME, OUTPUT_NAME
 
-__all__ = ["Engine", "onnxruntime_engine", "openvino_engine", "pytorch_engine"]
+__all__ = ["Engine", "onnxruntime_engine", "onnxruntime_session", "openvino_engine", "pytorch_engine"]
 
 Pictures = NDArray[np.uint8]
 Inference = Callable[[], object]
@@ -60,11 +60,11 @@ def pytorch_engine(segmentor: Any, device: str = "cpu") -> Engine:
     return Engine("pytorch", device, "tf32" if precision == "tf32" else "float32", torch.get_num_threads(), prepare)
 
 
-def onnxruntime_engine(onnx: bytes, threads: int) -> Engine:
-    """Run an ONNX model by ONNX Runtime on the processor, with the served backend's settings.
+def onnxruntime_session(onnx: bytes, threads: int) -> Any:
+    """Load an ONNX model in ONNX Runtime on the processor, with the served backend's settings.
 
     Raises:
-        GateFailedError: ONNX Runtime refuses the model, or fails on it later.
+        Exception: One of ONNX Runtime's own, which share no narrower base; or what Python raises.
     """
     import onnxruntime as ort
 
@@ -72,7 +72,16 @@ def onnxruntime_engine(onnx: bytes, threads: int) -> Engine:
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4  # what fails is raised
-    session = _guarded("ONNX Runtime", lambda: ort.InferenceSession(onnx, options, providers=["CPUExecutionProvider"]))
+    return ort.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+
+
+def onnxruntime_engine(onnx: bytes, threads: int) -> Engine:
+    """Run an ONNX model by ONNX Runtime; see `onnxruntime_session`.
+
+    Raises:
+        GateFailedError: ONNX Runtime refuses the model, or fails on it later.
+    """
+    session = _guarded("ONNX Runtime", lambda: onnxruntime_session(onnx, threads))
 
     def prepare(pictures: Pictures) -> Inference:
         return lambda: _guarded("ONNX Runtime", lambda: session.run([OUTPUT_NAME], {INPUT_NAME: pictures})[0])

@@ -6,23 +6,26 @@ import json
 from pathlib import Path
 from typing import Any
 
-from privseg.benchmark.challenge import IMAGES_FILE, challenge
+from privseg.benchmark.bootstrap import required_wins
+from privseg.benchmark.challenge import challenge
+from privseg.benchmark.champion import IMAGES_FILE
 from privseg.datasets.manifest import write_atomic
 from privseg.errors import DataError, GateFailedError, UsageError
 from privseg.params import Params
 
-__all__ = ["read_result", "select"]
+__all__ = ["read_result", "select", "write_selection"]
 
 
 def select(
     params: Params,
     results: list[Path],
-    out_file: Path,
     *,
     champion: Path | None = None,
     checkpoints: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     """Take the candidate with the highest score among those fast enough, and hold it against the model that serves.
+
+    Nothing is written: `write_selection` does that, once all that tells of the selection is.
 
     The score is the F-beta of human pixels, ``(1 + b²) · precision · recall / (b² · precision + recall)``. Recall
     counts more than precision: a person left unprotected harms, a wall protected only looks odd. Equal scores go to
@@ -32,20 +35,20 @@ def select(
     Args:
         params: The rules: ``select``, ``image.size`` and the seed.
         results: Files that ``evaluate`` wrote, one a candidate; each one's pixels by picture lie beside it.
-        out_file: The JSON file to write.
         champion: Folder with the measurement of the model that serves; None: nothing serves.
         checkpoints: SHA-256 of the weights, by candidate; the model that serves never replaces itself.
 
     Returns:
-        What was written: ``winner``; ``rule``; ``candidates``, each with its figures and why it was taken or not;
-        ``failed``, those that could not be trained or measured, with the reason; and what `challenge` decided.
+        ``winner``, its name; ``winner_checkpoint_sha256``, of its weights, None where ``checkpoints`` has none;
+        ``rule``; ``candidates``, each with its figures and why it was taken or not; ``failed``, those that could not be
+        trained or measured, with the reason; and what `challenge` decided. ``rule`` says of how many candidates the
+        winner is the best (``compared``) and which share of the resamples it therefore must win (``wins_asked``).
 
     Raises:
         UsageError: No results, or two of the same candidate.
         DataError: A result or the champion's measurement cannot be used.
-        GateFailedError: Too few candidates are left, none is fast enough, or the best is not good enough; ``out_file``
-            stays as it was.
-        StorageError: ``out_file`` cannot be written.
+        GateFailedError: Too few candidates are left, none is fast enough, or the best is not good enough, whatever
+            serves.
     """
     rules = params.select
     if not results:
@@ -55,7 +58,8 @@ def select(
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise UsageError("select", f"got {repeated[0]} more than once", "name each candidate's result once")
     failed = [{"candidate": r["candidate"], "reason": r["failed"]} for r in read if "failed" in r]
-    _require_survivors(failed, len(results), rules.min_survivors)
+    checkpoints = checkpoints or {}
+    _require_survivors(failed, len(results), rules.min_survivors, trained=set(checkpoints))
 
     table = [_judge(result, params) for result in read if "failed" not in result]
     table.sort(key=lambda row: (-row["score"], row["p50_ms"]))
@@ -79,9 +83,11 @@ def select(
     winner["reason"] = f"highest score within {rules.max_latency_ms:g} ms"
     name = winner["candidate"]
     images = results[names.index(name)].with_name(IMAGES_FILE)
-    verdict = challenge(params, images, champion, checkpoint_sha256=(checkpoints or {}).get(name))
-    selection = {
+    weights, compared = checkpoints.get(name), len(accepted)
+    verdict = challenge(params, images, champion, candidates=compared, checkpoint_sha256=weights)
+    return {
         "winner": name,
+        "winner_checkpoint_sha256": weights,
         "rule": {
             "score": f"F-beta of human pixels, beta {rules.beta:g}",
             "beta": rules.beta,
@@ -89,13 +95,23 @@ def select(
             "latency_runtime": rules.latency_runtime,
             "min_iou": rules.min_iou,
             "min_gain": rules.min_gain,
+            "confidence": rules.confidence,
+            "compared": compared,
+            "wins_asked": required_wins(rules.confidence, compared),
         },
         "candidates": table,
         "failed": failed,
         **verdict,
     }
+
+
+def write_selection(selection: dict[str, Any], out_file: Path) -> None:
+    """Write what ``select`` gave as JSON.
+
+    Raises:
+        StorageError: The disk is full or the file cannot be written.
+    """
     write_atomic(out_file, (json.dumps(selection, indent=2) + "\n").encode())
-    return selection
 
 
 def read_result(path: Path) -> dict[str, Any]:
@@ -104,7 +120,7 @@ def read_result(path: Path) -> dict[str, Any]:
     Raises:
         DataError: It is missing, is no JSON, or lacks a figure.
     """
-    again = "dvc repro evaluate"
+    again = f"in the workspace: dvc repro --force --single-item evaluate@{path.parent.name}"
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
         str(result["candidate"])
@@ -130,14 +146,16 @@ def read_result(path: Path) -> dict[str, Any]:
     return dict(result)
 
 
-def _require_survivors(failed: list[dict[str, str]], asked: int, least: int) -> None:
+def _require_survivors(failed: list[dict[str, str]], asked: int, least: int, *, trained: set[str]) -> None:
     left, needed = asked - len(failed), min(least, asked)
     if left < needed:
+        first = failed[0]["candidate"]
+        step = "evaluate" if first in trained else "train"  # hours of training need not be repeated for a measurement
         reasons = "; ".join(f"{entry['candidate']}: {entry['reason']}" for entry in failed)
         raise GateFailedError(
             "select",
             f"{left} of {asked} candidates could be trained and measured, {needed} are needed ({reasons})",
-            f"mend the cause, then in the workspace: dvc repro --force --single-item train@{failed[0]['candidate']}",
+            f"mend the cause, then in the workspace: dvc repro --force --single-item {step}@{first}",
         )
 
 

@@ -14,7 +14,7 @@ from torch import distributed, nn
 from privseg.errors import UsageError
 from privseg.training._mm import mm_distributed
 
-__all__ = ["Processes", "average_buffers", "from_first", "has_lost_others", "joined", "mean", "total"]
+__all__ = ["Processes", "average_buffers", "from_first", "has_lost_others", "is_first", "joined", "mean", "total"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,15 @@ class Processes:
         return self.rank == 0
 
 
+def is_first() -> bool:
+    """Whether this is the process that writes, before it has joined the others and after it has left them."""
+    return not _started_together() or int(os.environ["RANK"]) == 0
+
+
+def _started_together() -> bool:
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "LOCAL_RANK" in os.environ
+
+
 @contextlib.contextmanager
 def joined() -> Iterator[Processes]:
     """Join the processes that ``torchrun`` started, by NCCL between GPUs and by Gloo between CPUs.
@@ -45,10 +54,10 @@ def joined() -> Iterator[Processes]:
         UsageError: A machine has fewer GPUs than processes.
     """
     cuda = torch.cuda.is_available()
-    count, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
-    if count == 1 or "LOCAL_RANK" not in os.environ:
+    if not _started_together():
         yield Processes(0, 1, torch.device("cuda" if cuda else "cpu"))
         return
+    local = int(os.environ["LOCAL_RANK"])
     if cuda:
         if local >= torch.cuda.device_count():
             fault = f"has {torch.cuda.device_count()} GPUs, too few for process {local + 1} of this machine"
@@ -59,7 +68,7 @@ def joined() -> Iterator[Processes]:
     distributed.init_process_group("nccl" if cuda else "gloo")
     try:
         device = torch.device("cuda", local) if cuda else torch.device("cpu")
-        yield Processes(distributed.get_rank(), count, device)
+        yield Processes(distributed.get_rank(), distributed.get_world_size(), device)
     finally:
         distributed.destroy_process_group()
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from privseg.errors import GateFailedError, UsageError
+from privseg.errors import GateFailedError
 from privseg.training._mm import (
     LOOPS,
     OPTIM_WRAPPERS,
@@ -17,36 +17,10 @@ from privseg.training._mm import (
     mm_distributed,
 )
 from privseg.training._stream import STEP, seed_generators
+from privseg.training.checks import SMALLEST_PART
+from privseg.training.memory import is_out_of_memory
 
-__all__ = ["PartsAmpOptimWrapper", "PartsOptimWrapper", "StepLoop", "is_out_of_memory", "more_parts", "parts_of_batch"]
-
-SMALLEST_PART = 2  # images; batch statistics of a single one do not exist where it is pooled to one pixel
-# How the allocator of a CPU says it; that of a GPU has an exception of its own.
-NO_MEMORY = ("can't allocate memory", "not enough memory")
-
-
-def parts_of_batch(batch_size: int, processes: int, accumulate: int) -> int:
-    """Check that a batch can be divided, and give the images of it that a process computes at a time.
-
-    Args:
-        batch_size: Images a step, all processes and parts together.
-        processes: How many processes share it.
-        accumulate: Parts that each process computes its share in.
-
-    Raises:
-        UsageError: It cannot be divided into equal parts of two images or more.
-    """
-    part, rest = divmod(batch_size, processes * accumulate)
-    if rest or part < SMALLEST_PART:
-        whole = SMALLEST_PART * processes * accumulate
-        raise UsageError(
-            f"batch_size {batch_size}",
-            f"cannot be divided into equal parts of at least {SMALLEST_PART} images by {processes} processes that "
-            f"accumulate {accumulate} parts each",
-            f"make batch_size of the train profile in params.yaml a multiple of {processes * accumulate}, "
-            f"{whole} at least",
-        )
-    return part
+__all__ = ["PartsAmpOptimWrapper", "PartsOptimWrapper", "StepLoop", "more_parts"]
 
 
 def more_parts(images: int, parts: int) -> int | None:
@@ -57,13 +31,6 @@ def more_parts(images: int, parts: int) -> int | None:
     """
     larger = [n for n in range(parts + 1, images // SMALLEST_PART + 1) if images % n == 0]
     return next((n for n in larger if n >= 2 * parts), larger[-1] if larger else None)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that memory, the computer's or the GPU's, was short."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in NO_MEMORY)
 
 
 class _InParts:

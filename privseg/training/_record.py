@@ -16,6 +16,7 @@ import torch
 from privseg.params import Params
 from privseg.training._mm import Config
 from privseg.training.candidates import CANDIDATES
+from privseg.training.data import drawn_sources
 from privseg.training.segmentor import CHECKPOINT_FILE, RECORD_FILE
 
 __all__ = ["TrainingResult", "fingerprint", "pretrained_from", "write_results"]
@@ -23,8 +24,10 @@ __all__ = ["TrainingResult", "fingerprint", "pretrained_from", "write_results"]
 CONFIG_FILE = "config.py"
 LOG_FILE = "train.log"
 CURVES = ("tensorboard", "dvclive")
-# What a run may change and still go on with the same training.
+# What a run may change and still go on with the same training: of the active profile, and of the rest of ``train``. The
+# profile and the candidate's own backbone are hashed by themselves.
 OF_NO_CONSEQUENCE = {"workers", "accumulate", "checkpoint_seconds"}
+APART = {"smoke", "full", "backbones"}
 
 
 def _versions() -> dict[str, str]:
@@ -53,6 +56,9 @@ class TrainingResult:
         precision: Type of number of the layers: ``float32``, or that of mixed precision.
         ema: Share of each step in the averaged weights; 0: no average.
         loss: The losses (``privseg.params.LossParams``).
+        augment: What was done to the pictures (``privseg.params.AugmentParams``).
+        source_weights: How often a source's pictures were drawn; 1 where not named.
+        no_human_weight: How often pictures without people were drawn relative to the others.
         resumed: How often it went on after a kill.
         diverged_at: Iteration at which it went back to a checkpoint, at half the learning rate; None: it did not.
         best_validation: Human intersection over union on the validation split of the weights that were kept; None: the
@@ -80,6 +86,9 @@ class TrainingResult:
     precision: str
     ema: float
     loss: dict[str, float]
+    augment: dict[str, float]
+    source_weights: dict[str, float]
+    no_human_weight: float
     resumed: int
     diverged_at: int | None
     best_validation: float | None
@@ -103,9 +112,8 @@ def fingerprint(params: Params, candidate: str, settings: dict[str, Any], manife
         "seed": params.seed,
         "image": params.image.model_dump(),
         "profile": params.train_profile.model_dump(exclude=OF_NO_CONSEQUENCE),
-        "augment": params.train.augment.model_dump(),
-        "source_weights": params.train.source_weights,
-        "ema": params.train.ema,
+        "train": params.train.model_dump(exclude=APART),
+        "drawn": drawn_sources(params),
         "model": settings["model"],
         "optimiser": settings["optim_wrapper"],
         "backbone": _sha256(Path(backbone)) if backbone else "",

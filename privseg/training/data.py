@@ -10,14 +10,22 @@ import pandas as pd
 
 from privseg.datasets.manifest import read_manifest
 from privseg.errors import DataError
-from privseg.params import AugmentParams
+from privseg.params import AugmentParams, Params
 from privseg.training._mm import DATASETS, TRANSFORMS, BaseSegDataset
 from privseg.training.augment import CameraLook, PersonCrop
 from privseg.training.candidates import CLASSES
 from privseg.training.configs import IGNORE
 from privseg.training.copy_paste import CopyPaste
+from privseg.training.memory import is_out_of_memory
 
-__all__ = ["PersonDataset", "UnreadableSampleError", "people_files", "split_rows", "training_pipeline"]
+__all__ = [
+    "PersonDataset",
+    "UnreadableSampleError",
+    "drawn_sources",
+    "people_files",
+    "split_rows",
+    "training_pipeline",
+]
 
 FIFTHS = 5
 
@@ -87,6 +95,11 @@ def training_pipeline(
     ]
 
 
+def drawn_sources(params: Params) -> list[str]:
+    """List the sources whose pictures are drawn, not photographed, by name."""
+    return sorted(name for name, source in params.sources.items() if source.kind == "synthetic")
+
+
 def people_files(root: Path, rows: pd.DataFrame, drawn: Collection[str] = ()) -> list[tuple[str, str]]:
     """List the image and mask files of the manifest rows that show people to cut out.
 
@@ -154,8 +167,12 @@ class PersonDataset(BaseSegDataset):
 
         Raises:
             UnreadableSampleError: Its files cannot be decoded, or do not fit together.
+            MemoryError: There is no memory to read them into.
         """
         try:
             return super().prepare_data(idx)
         except Exception as error:  # the decoders raise many kinds
+            if is_out_of_memory(error):
+                # of the one kind that a data loading process can hand on whole
+                raise MemoryError(str(error)) from error
             raise UnreadableSampleError(f"{self.get_data_info(idx)['img_path']} or its mask ({error})") from error

@@ -19,13 +19,14 @@ import cv2
 import torch
 from torch.utils.data import DataLoader
 
-from privseg.errors import DataError, GateFailedError, PrivsegError, ServerUnavailableError, StorageError, UsageError
+from privseg.errors import GateFailedError, PrivsegError, StorageError
 from privseg.params import Params
 from privseg.training import _distributed
-from privseg.training._distributed import Processes
+from privseg.training._distributed import Processes, is_first
+from privseg.training._faults import CanGoOnError, explained
 from privseg.training._hooks import AverageHook, ValidationHook
 from privseg.training._logging import CurvesHook, ProgressHook
-from privseg.training._loop import PartsAmpOptimWrapper, PartsOptimWrapper, StepLoop, is_out_of_memory, parts_of_batch
+from privseg.training._loop import PartsAmpOptimWrapper, PartsOptimWrapper, StepLoop
 from privseg.training._mm import pseudo_collate, quiet_build
 from privseg.training._record import TrainingResult, fingerprint, pretrained_from, write_results
 from privseg.training._resume import CheckpointStore, ResumeHook, begin_anew, work_folder
@@ -33,11 +34,12 @@ from privseg.training._runner import BudgetHook, DivergenceGuard, QuietRunner
 from privseg.training._stream import SampleStream, SeededDataset
 from privseg.training._validation import Validation, validation_rows
 from privseg.training.candidates import CANDIDATES
+from privseg.training.checks import parts_of_batch
 from privseg.training.configs import candidate_config
-from privseg.training.data import PersonDataset, UnreadableSampleError, people_files, split_rows, training_pipeline
+from privseg.training.data import PersonDataset, drawn_sources, people_files, split_rows, training_pipeline
 from privseg.training.segmentor import inference_state
 
-__all__ = ["TrainingResult", "train"]
+__all__ = ["TrainingResult", "is_first", "train"]
 
 
 def train(params: Params, candidate: str, manifest: Path, root: Path, out_dir: Path) -> TrainingResult:
@@ -60,10 +62,10 @@ def train(params: Params, candidate: str, manifest: Path, root: Path, out_dir: P
         out_dir: Where the files go; made if need be.
 
     Raises:
-        UsageError: No such candidate; the batch cannot be divided; the candidate is in training there already; or a
-            data loading process was killed, most likely for want of memory.
+        UsageError: No such candidate; the batch cannot be divided; or the candidate is in training there already.
         DataError: The train split is empty, or an image cannot be read.
-        GateFailedError: The loss stopped being a number twice, or memory is too small for two images.
+        GateFailedError: The loss stopped being a number twice; memory is too small for two images; or a data loading
+            process was killed, most likely for want of memory, and trying again goes on from the last checkpoint.
         ServerUnavailableError: Another process of the same training failed.
         StorageError: ``out_dir`` or the place beside it cannot be written.
     """
@@ -72,13 +74,12 @@ def train(params: Params, candidate: str, manifest: Path, root: Path, out_dir: P
         parts_of_batch(profile.batch_size, processes.count, profile.accumulate)
         settings = _settings(params, candidate, processes)
         rows = split_rows(manifest, root, "train")
-        drawn = [name for name, source in params.sources.items() if source.kind == "synthetic"]
-        people = people_files(root, rows, drawn)
+        people = people_files(root, rows, drawn_sources(params))
         pipeline = training_pipeline(
             profile.crop, params.train.augment, people, edges=CANDIDATES[candidate].needs_edges
         )
-        weights = (params.train.source_weights, params.train.no_human_weight)
-        dataset = PersonDataset(manifest, root, "train", pipeline, *weights)
+        shares = (params.train.source_weights, params.train.no_human_weight)
+        dataset = PersonDataset(manifest, root, "train", pipeline, *shares)
         to_validate = validation_rows(manifest, root)
         validation = None if to_validate is None else Validation(candidate, to_validate, root, processes)
         try:
@@ -88,6 +89,8 @@ def train(params: Params, candidate: str, manifest: Path, root: Path, out_dir: P
                 result = training.result(dataset) if processes.first else None
                 if result is not None:
                     result = write_results(result, weights, settings, work, out_dir)
+        except CanGoOnError as error:
+            raise error.failed from error
         except OSError as error:
             raise StorageError.from_os_error(out_dir, error) from error
         done: TrainingResult = _distributed.from_first(result)
@@ -180,8 +183,8 @@ class _Training:
         Raises:
             DataError: An image cannot be read.
             GateFailedError: The training diverged or does not fit into memory.
+            CanGoOnError: A data loading process was killed.
             ServerUnavailableError: Another process failed.
-            UsageError: A data loading process was killed.
         """
         store = CheckpointStore(self.work, key)
         start = _distributed.from_first(store.load() if self.processes.first else None)
@@ -207,8 +210,11 @@ class _Training:
                 last = inference_state(self.averaged.model(runner))
         except PrivsegError:
             raise
-        except (RuntimeError, MemoryError, UnreadableSampleError) as error:
-            raise self._explained(error) from error
+        except Exception as error:  # memory alone runs out under many names
+            known = explained(error, self.candidate, self.processes.rank)
+            if known is error:
+                raise
+            raise known from error
         weights = self.validation.weights or last
         broken = next((key for key, value in weights.items() if not torch.isfinite(value).all()), None)
         if broken:  # the last step may have spoilt them after its loss was seen
@@ -246,26 +252,6 @@ class _Training:
             **{key: value for key, value in self.settings.items() if key != "custom_imports"},
         )
 
-    def _explained(self, error: BaseException) -> PrivsegError:
-        """Turn what torch and mmengine raise into one line; a bug stays what it is."""
-        if isinstance(error, UnreadableSampleError):
-            # from a data loading process the text comes with a traceback above it
-            fault = str(error).strip().splitlines()[-1].removeprefix(f"{UnreadableSampleError.__module__}.")
-            return DataError("training sample", f"cannot be read: {fault}", "dvc repro --force ingest")
-        subject = f"candidate {self.candidate}"
-        if is_out_of_memory(error):
-            fault = f"does not fit into memory ({str(error).splitlines()[0] if str(error) else 'no more to be had'})"
-            return GateFailedError(
-                subject, fault, "lower crop or batch_size of the train profile in params.yaml, then train again"
-            )
-        if "DataLoader worker" in str(error):
-            fault = f"lost a data loading process: {str(error).splitlines()[0]}"
-            return UsageError(subject, fault, "lower workers of the train profile in params.yaml, then train again")
-        if _distributed.has_lost_others(error):
-            fault = f"process {self.processes.rank} lost the others ({str(error).splitlines()[0]})"
-            return ServerUnavailableError(subject, fault, "see the message of the process that ended first")
-        raise error
-
     def result(self, dataset: PersonDataset) -> TrainingResult:
         """Put together what ``training.json`` says."""
         params, profile, device = self.params, self.params.train_profile, self.processes.device
@@ -283,6 +269,9 @@ class _Training:
             precision=_precision(params, device) or "float32",
             ema=params.train.ema,
             loss=params.train.loss.model_dump(),
+            augment=params.train.augment.model_dump(),
+            source_weights=dict(params.train.source_weights),
+            no_human_weight=params.train.no_human_weight,
             resumed=self.resumed,
             diverged_at=self.diverged_at or None,
             best_validation=self.validation.best,

@@ -40,8 +40,7 @@ def home(params, candidate_dir, tiny_dataset, tmp_path_factory) -> Path:
         results.append(result)
     results.append(reports / "benchmark" / "broken" / "result.json")
     write_failed(results[-1], "broken", "loss is not a number")
-    select(params, results, reports / "selection.json")
-    report(results, reports / "selection.json", reports / "benchmark.html")
+    report(results, select(params, results), reports / "benchmark.html")
     return home
 
 
@@ -90,6 +89,8 @@ def test_counting_again_from_the_saved_masks_gives_the_same(home, capsys):
         ("{", "is not a benchmark"),
         ("[]", "is not a benchmark"),
         ('{"schema_version": 0}', "is of another version"),
+        ('{"schema_version": 1}', "is not a benchmark (it has no 'candidates')"),
+        ('{"schema_version": 1, "candidates": ["a"], "winner": "a"}', "is not a benchmark"),
     ],
 )
 def test_no_benchmark_is_one_line(tmp_path, content, fault):
@@ -102,3 +103,5 @@ def test_no_benchmark_is_one_line(tmp_path, content, fault):
     assert fault in done.stderr
     assert "Next: " in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+    if content is not None:
+        assert done.stderr.strip().endswith("Next: in the workspace: dvc repro --force --single-item select")

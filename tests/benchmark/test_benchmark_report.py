@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from privseg.benchmark.challenge import write_champion
+from privseg.benchmark.champion import write_champion
 from privseg.benchmark.columns import ACCURACY, COMPLEXITY, MISSED, SUMMARY, Column, best_rows
 from privseg.benchmark.evaluate import write_failed
 from privseg.benchmark.report import report
@@ -88,8 +88,8 @@ def written(params, write_result, tmp_path):
     broken = tmp_path / "broken" / "result.json"
     write_failed(broken, "broken", "loss is <not> a number")
     results.append(broken)
-    select(params, results, tmp_path / "selection.json")
-    merged = report(results, tmp_path / "selection.json", tmp_path / "benchmark.html")
+    selection = select(params, results)
+    merged = report(results, selection, tmp_path / "benchmark.html")
     return tmp_path, merged, (tmp_path / "benchmark.html").read_text()
 
 
@@ -135,8 +135,8 @@ def test_speed_is_shown_by_shape_and_runtime(params, write_result, tmp_path):
             base | {"device": "cuda", "batch": 16, "fps": 1600.0 / factor},
         ]
         path.write_text(json.dumps(json.loads(path.read_text()) | {"measurements": [base, *extra]}))
-    select(params, results, tmp_path / "s.json")
-    report(results, tmp_path / "s.json", tmp_path / "page.html")
+    selection = select(params, results)
+    report(results, selection, tmp_path / "page.html")
     page = Page((tmp_path / "page.html").read_text())
     square, wide = (table for table in page.tables if "p95, ms" in table[1])
     names = ["PyTorch, processor, float32", "OpenVINO, processor, bfloat16", "PyTorch, GPU, float32, best batch"]
@@ -183,29 +183,30 @@ def test_the_study_stands_beside_ours_as_another_machine(written):
 
 
 def test_page_tells_challenger_and_champion(params, write_result, tmp_path):
-    results = [write_result("weak", recall=0.5)]
+    results = [write_result("weak", recall=0.5), write_result("weaker", recall=0.4)]
     for name, counts in (("weak", [50, 0, 50]), ("champion", [90, 0, 10])):
         (tmp_path / name).mkdir(exist_ok=True)
         table = {"sample_id": [f"s/{n}" for n in range(8)]} | dict(zip(("tp", "fp", "fn"), counts, strict=True))
         pd.DataFrame(table).assign(tn=0).to_parquet(tmp_path / name / "images.parquet")
-    write_champion(
-        tmp_path / "champion", {"version": 4, "accuracy": {"iou_human": 0.9, "precision": 1.0, "recall": 0.9}}
-    )
-    select(params, results, tmp_path / "s.json", champion=tmp_path / "champion")
-    report(results, tmp_path / "s.json", tmp_path / "page.html")
+    served = {"version": 4, "accuracy": {"iou_human": 0.9, "precision": 1.0, "recall": 0.9}}
+    write_champion(tmp_path / "champion", served | {"speed": {"p50_ms": 1234.0, "runtime": "onnxruntime"}})
+    selection = select(params, results, champion=tmp_path / "champion")
+    report(results, selection, tmp_path / "page.html")
     page = Page((tmp_path / "page.html").read_text())
     assert "version 4 stays; weak is the best of the candidates" in page.text
     models = {row["Model"]: row for row in page.table("Model", "Recall")}
     assert models["version 4"]["Recall"] == "0.900"
     assert models["weak"]["Recall"] == "0.500"
     assert "Paired bootstrap" in page.text
+    assert "wins 0.00%, and 97.50% is asked: it is the best of 2" in page.text
+    assert "version 4 itself needs 1234 ms in onnxruntime, more than the 1000 ms" in page.text
 
 
 def test_page_warns_of_different_machines(params, write_result, tmp_path):
     results = [write_result("here"), write_result("there")]
     change(results[1], hardware={"cpu": "another processor"})
-    select(params, results, tmp_path / "s.json")
-    report(results, tmp_path / "s.json", tmp_path / "page.html")
+    selection = select(params, results)
+    report(results, selection, tmp_path / "page.html")
     assert "latencies do not compare" in (tmp_path / "page.html").read_text()
 
 
@@ -213,8 +214,8 @@ def test_page_warns_of_different_machines(params, write_result, tmp_path):
 def test_page_says_if_the_machine_was_busy(params, write_result, tmp_path, load, busy):
     path = write_result("one")
     path.write_text(json.dumps(json.loads(path.read_text()) | {"load_average": load}))
-    select(params, [path], tmp_path / "s.json")
-    report([path], tmp_path / "s.json", tmp_path / "page.html")
+    selection = select(params, [path])
+    report([path], selection, tmp_path / "page.html")
     assert ("The machine was busy" in (tmp_path / "page.html").read_text()) == busy
 
 
@@ -245,30 +246,28 @@ def test_twenty_candidates_with_their_pictures_stay_small(params, write_result, 
                 name = path.parent / "pictures" / f"{picture}_{kind}.jpg"
                 cv2.imwrite(str(name), busy, [cv2.IMWRITE_JPEG_QUALITY, 80])
         results.append(path)
-    select(params, results, tmp_path / "s.json")
-    report(results, tmp_path / "s.json", tmp_path / "page.html")
+    selection = select(params, results)
+    report(results, selection, tmp_path / "page.html")
     assert (tmp_path / "page.html").stat().st_size < 8_000_000
 
 
 def test_what_it_did_not_write_is_escaped(params, write_result, tmp_path):
     path = write_result("odd")
     path.write_text(json.dumps(json.loads(path.read_text()) | {"candidate": "<script>alert(1)</script>"}))
-    select(params, [path], tmp_path / "selection.json")
-    report([path], tmp_path / "selection.json", tmp_path / "benchmark.html")
+    selection = select(params, [path])
+    report([path], selection, tmp_path / "benchmark.html")
     assert "<script" not in (tmp_path / "benchmark.html").read_text()
 
 
 def test_other_candidates_than_selected(params, write_result, tmp_path):
-    select(params, [write_result("one")], tmp_path / "selection.json")
+    selection = select(params, [write_result("one")])
     with pytest.raises(DataError, match="does not cover the same candidates"):
-        report([write_result("two")], tmp_path / "selection.json", tmp_path / "benchmark.html")
+        report([write_result("two")], selection, tmp_path / "benchmark.html")
 
 
-def test_no_selection_and_no_results(write_result, tmp_path):
-    with pytest.raises(DataError, match=r"selection\.json: does not exist"):
-        report([write_result("one")], tmp_path / "selection.json", tmp_path / "benchmark.html")
+def test_no_results(params, write_result, tmp_path):
     with pytest.raises(UsageError, match="got no benchmark result"):
-        report([], tmp_path / "selection.json", tmp_path / "benchmark.html")
+        report([], select(params, [write_result("one")]), tmp_path / "benchmark.html")
 
 
 def test_a_result_of_another_version_is_named(params, write_result, tmp_path):
@@ -276,9 +275,9 @@ def test_a_result_of_another_version_is_named(params, write_result, tmp_path):
     result = json.loads(path.read_text())
     del result["accuracy"]["boundary_f"]
     path.write_text(json.dumps(result))
-    select(params, [path], tmp_path / "selection.json")
+    selection = select(params, [path])
     with pytest.raises(DataError, match=r"another version \(it has no accuracy\.boundary_f\)"):
-        report([path], tmp_path / "selection.json", tmp_path / "benchmark.html")
+        report([path], selection, tmp_path / "benchmark.html")
     assert not (tmp_path / "benchmark.html").exists()
 
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from privseg import stages, workspace
-from privseg.errors import DataError, GateFailedError
+from privseg.benchmark import evaluate as measuring
+from privseg.errors import DataError, GateFailedError, StorageError
 from privseg.serving.artifact import MODEL_NAME, read_artifact
+from privseg.stage_files import write_json
 from privseg.testing.tiny_dataset import make_tiny_dataset
 from privseg.testing.triton import Kind, make_person_model
 from privseg.training import train as training
@@ -225,3 +230,84 @@ def test_a_candidate_that_trains_again_is_no_longer_failed(root: Path, monkeypat
         assert not failure.exists()
     finally:
         failure.write_bytes(before)
+
+
+def test_of_processes_that_fail_together_the_first_one_says_why(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failure = root / "models" / BROKEN / "failed.json"
+    before = failure.read_bytes()
+
+    def train(*_: object) -> None:
+        raise GateFailedError("candidate", f"failed in process {os.environ['RANK']}", "wait")
+
+    monkeypatch.setattr(training, "train", train)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    try:
+        failure.unlink()
+        for rank in "10":
+            monkeypatch.setenv("RANK", rank)
+            monkeypatch.setenv("LOCAL_RANK", rank)
+            stages.run_stage("train", BROKEN)
+            assert failure.exists() == (rank == "0")
+        assert json.loads(failure.read_text())["reason"] == "candidate: failed in process 0"
+    finally:
+        failure.write_bytes(before)
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("std::bad_alloc")])
+def test_memory_short_in_a_measurement_is_that_candidate_s_failure(
+    root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: Exception
+) -> None:
+    def short(*_: object, **__: object) -> None:
+        raise error
+
+    results = root / "reports/benchmark" / GOOD
+    shutil.copytree(results, tmp_path / "results")
+    monkeypatch.setattr(measuring, "measure_accuracy", short)
+    try:
+        stages.run_stage("evaluate", GOOD)
+        result = json.loads((results / "result.json").read_text())
+        assert set(result) == {"candidate", "failed"}
+        assert f"candidate {GOOD}: does not fit into memory when it is measured ({error})" in result["failed"]
+        assert f"dvc repro --single-item --force evaluate@{GOOD}" in result["failed"]
+    finally:
+        shutil.rmtree(results)
+        shutil.copytree(tmp_path / "results", results)
+
+
+def test_a_bug_in_a_measurement_stays_what_it_is(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def faulty(*_: object, **__: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(measuring, "measure_accuracy", faulty)
+    before = (root / "reports/benchmark" / GOOD / "result.json").read_bytes()
+    with pytest.raises(RuntimeError, match="a bug"):
+        stages.run_stage("evaluate", GOOD)
+    assert (root / "reports/benchmark" / GOOD / "result.json").read_bytes() == before
+
+
+def test_of_two_that_write_a_file_at_once_neither_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second one writes between the first one's writing and its renaming."""
+    real, file = Path.replace, tmp_path / "failed.json"
+
+    def replace(path: Path, target: Path) -> Path:
+        monkeypatch.setattr(Path, "replace", real)
+        write_json(file, {"writer": 2})
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    write_json(file, {"writer": 1})
+    assert json.loads(file.read_text()) == {"writer": 1}
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_full_disk_keeps_the_file_that_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    file = tmp_path / "failed.json"
+    write_json(file, {"writer": 1})
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(StorageError, match=r"failed\.json: no space left"):
+        write_json(file, {"writer": 2})
+    assert json.loads(file.read_text()) == {"writer": 1}
+    assert list(tmp_path.iterdir()) == [file]
