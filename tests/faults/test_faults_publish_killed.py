@@ -121,7 +121,9 @@ def assert_sound(triton: ServedModel) -> None:
 
 @pytest.mark.parametrize("step", PUBLISHING)
 def test_a_publisher_killed_while_it_publishes(triton: ServedModel, tmp_path: Path, step: str) -> None:
-    before = publish(triton.repository, model(tmp_path, "bright"), endpoints=[triton.grpc_url]).version
+    before = publish(
+        triton.repository, model(tmp_path, "bright"), endpoints=[triton.grpc_url], skip_smoke_load="tried elsewhere"
+    ).version
     killed(triton, model(tmp_path, "inverse"), PUBLISHING[step], smoke="throw-away" in step)
     kind, version = answers(triton)
     done = accepted(triton.repository) != before
@@ -137,7 +139,9 @@ def test_a_publisher_killed_while_it_publishes(triton: ServedModel, tmp_path: Pa
 
 @pytest.mark.parametrize("step", TAKING_BACK)
 def test_a_publisher_killed_while_it_takes_a_bad_version_back(triton: ServedModel, tmp_path: Path, step: str) -> None:
-    before = publish(triton.repository, model(tmp_path, "bright"), endpoints=[triton.grpc_url]).version
+    before = publish(
+        triton.repository, model(tmp_path, "bright"), endpoints=[triton.grpc_url], skip_smoke_load="tried elsewhere"
+    ).version
     killed(triton, model(tmp_path, "random"), TAKING_BACK[step])
     assert accepted(triton.repository) == before
     again = publish(triton.repository, model(tmp_path, "inverse"), endpoints=[triton.grpc_url])

@@ -39,7 +39,9 @@ def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedModel]:
 @pytest.fixture
 def served(triton: ServedModel, tmp_path: Path) -> ServedModel:
     """The server, answering with the ``bright`` model."""
-    publish(triton.repository, model(tmp_path, "bright"), endpoints=[triton.grpc_url])
+    publish(
+        triton.repository, model(tmp_path, "bright"), endpoints=[triton.grpc_url], skip_smoke_load="tried elsewhere"
+    )
     return triton
 
 
@@ -74,7 +76,9 @@ def assert_tidy(repository: Path) -> None:
 
 def test_first_version_then_the_next_without_a_failed_request(tmp_path: Path) -> None:
     with running_triton(tmp_path, kind=None) as triton:
-        first = publish(triton.repository, model(tmp_path, "bright"), endpoints=[triton.grpc_url])
+        first = publish(
+            triton.repository, model(tmp_path, "bright"), endpoints=[triton.grpc_url], skip_smoke_load="tried elsewhere"
+        )
         assert (first.version, first.reused) == (1, False)
         assert first.model_json["candidate"] == "test_bright"
         for size in [(64, 96), (512, 512)]:
@@ -103,7 +107,12 @@ def test_first_version_then_the_next_without_a_failed_request(tmp_path: Path) ->
         client = threading.Thread(target=loop)
         client.start()
         assert enough.wait(30)
-        second = publish(triton.repository, model(tmp_path, "inverse"), endpoints=[triton.grpc_url])
+        second = publish(
+            triton.repository,
+            model(tmp_path, "inverse"),
+            endpoints=[triton.grpc_url],
+            skip_smoke_load="tried elsewhere",
+        )
         done.set()
         client.join(60)
         assert failures == []
@@ -118,7 +127,12 @@ def test_first_version_then_the_next_without_a_failed_request(tmp_path: Path) ->
 
         assert roll_back(triton.repository, endpoints=[triton.grpc_url]) == 1
         assert_serves(triton, "bright", 1)
-        again = publish(triton.repository, model(tmp_path, "inverse"), endpoints=[triton.grpc_url])
+        again = publish(
+            triton.repository,
+            model(tmp_path, "inverse"),
+            endpoints=[triton.grpc_url],
+            skip_smoke_load="tried elsewhere",
+        )
         assert again.version == 3  # a number is never used twice
         with pytest.raises(UsageError, match="no version 2"):
             verify(triton.repository, 2)
@@ -130,7 +144,9 @@ def test_first_version_then_the_next_without_a_failed_request(tmp_path: Path) ->
 
 def test_the_same_model_is_not_published_twice(served: ServedModel, tmp_path: Path) -> None:
     before = list_versions(served.repository)
-    again = publish(served.repository, model(tmp_path, "bright"), endpoints=[served.grpc_url])
+    again = publish(
+        served.repository, model(tmp_path, "bright"), endpoints=[served.grpc_url], skip_smoke_load="tried elsewhere"
+    )
     assert again.reused
     assert again.version == before[-1]
     assert list_versions(served.repository) == before
@@ -145,7 +161,7 @@ def test_a_damaged_artifact_never_reaches_the_repository(served: ServedModel, tm
         (artifact / "model.json").unlink()
     before = list_versions(served.repository)
     with pytest.raises(GateFailedError):
-        publish(served.repository, artifact, endpoints=[served.grpc_url])
+        publish(served.repository, artifact, endpoints=[served.grpc_url], skip_smoke_load="tried elsewhere")
     assert list_versions(served.repository) == before
     assert_serves(served, "bright", before[-1])
 
@@ -153,7 +169,9 @@ def test_a_damaged_artifact_never_reaches_the_repository(served: ServedModel, tm
 def test_a_model_that_answers_0_is_refused_before_any_server_sees_it(served: ServedModel, tmp_path: Path) -> None:
     before = list_versions(served.repository)
     with pytest.raises(GateFailedError, match=r"answers 0, which means not computed, at 100\.0%"):
-        publish(served.repository, model(tmp_path, "zeros"), endpoints=[served.grpc_url])
+        publish(
+            served.repository, model(tmp_path, "zeros"), endpoints=[served.grpc_url], skip_smoke_load="tried elsewhere"
+        )
     assert list_versions(served.repository) == before
     assert_serves(served, "bright", before[-1])
 
@@ -173,7 +191,12 @@ def test_a_server_that_answers_0_where_the_model_does_not_is_refused(
     before = list_versions(served.repository)
     monkeypatch.setattr(Endpoint, "infer", infer_with_a_hole)
     with pytest.raises(GateFailedError, match=f"not computed.*version {before[-1]} serves again"):
-        publish(served.repository, model(tmp_path, "inverse"), endpoints=[served.grpc_url])
+        publish(
+            served.repository,
+            model(tmp_path, "inverse"),
+            endpoints=[served.grpc_url],
+            skip_smoke_load="tried elsewhere",
+        )
     monkeypatch.undo()
     assert_serves(served, "bright", before[-1])
 
@@ -181,7 +204,9 @@ def test_a_server_that_answers_0_where_the_model_does_not_is_refused(
 def test_a_server_that_answers_something_else_gets_the_old_version_back(served: ServedModel, tmp_path: Path) -> None:
     before = list_versions(served.repository)
     with pytest.raises(GateFailedError, match=f"golden frame.*version {before[-1]} serves again") as caught:
-        publish(served.repository, model(tmp_path, "random"), endpoints=[served.grpc_url])
+        publish(
+            served.repository, model(tmp_path, "random"), endpoints=[served.grpc_url], skip_smoke_load="tried elsewhere"
+        )
     assert caught.value.exit_code == 4
     assert list_versions(served.repository) == before
     assert any(entry.name.endswith("-gatefailed") for entry in (served.repository / ".rejected").iterdir())
@@ -204,7 +229,12 @@ def test_a_version_that_rots_on_the_way_is_refused_by_the_server(
     monkeypatch.setattr(Store, "add", add_and_damage)
     before = list_versions(served.repository)
     with pytest.raises(GateFailedError, match=r"refused: sha256 of model\.onnx"):
-        publish(served.repository, model(tmp_path, "inverse"), endpoints=[served.grpc_url])
+        publish(
+            served.repository,
+            model(tmp_path, "inverse"),
+            endpoints=[served.grpc_url],
+            skip_smoke_load="tried elsewhere",
+        )
     assert_serves(served, "bright", before[-1])
     assert list_versions(served.repository) == before
 
@@ -212,7 +242,12 @@ def test_a_version_that_rots_on_the_way_is_refused_by_the_server(
 def test_a_first_version_that_fails_is_not_served(tmp_path: Path) -> None:
     with running_triton(tmp_path, kind=None) as triton:
         with pytest.raises(GateFailedError, match="no version serves"):
-            publish(triton.repository, model(tmp_path, "random"), endpoints=[triton.grpc_url])
+            publish(
+                triton.repository,
+                model(tmp_path, "random"),
+                endpoints=[triton.grpc_url],
+                skip_smoke_load="tried elsewhere",
+            )
         assert current(triton.repository) is None
         with pytest.raises((GateFailedError, ServerUnavailableError)):
             answer(triton.grpc_url)
@@ -222,7 +257,12 @@ def test_a_server_that_is_down_leaves_the_repository_as_it_was(tmp_path: Path) -
     with running_triton(tmp_path) as triton:
         triton.kill()
         with pytest.raises(ServerUnavailableError) as caught:
-            publish(triton.repository, model(tmp_path, "inverse"), endpoints=[triton.grpc_url])
+            publish(
+                triton.repository,
+                model(tmp_path, "inverse"),
+                endpoints=[triton.grpc_url],
+                skip_smoke_load="tried elsewhere",
+            )
         assert caught.value.exit_code == 5
         assert list_versions(triton.repository) == [1]
         assert_tidy(triton.repository)
@@ -240,7 +280,9 @@ def test_a_dead_stub_is_revived_by_publishing_the_same_model_again(served: Serve
     subprocess.run(["kill", "-9", str(stub)], check=True)
     with pytest.raises(GateFailedError):
         answer(served.grpc_url)
-    again = publish(served.repository, model(tmp_path, "bright"), endpoints=[served.grpc_url])
+    again = publish(
+        served.repository, model(tmp_path, "bright"), endpoints=[served.grpc_url], skip_smoke_load="tried elsewhere"
+    )
     assert again.reused
     assert_serves(served, "bright", again.version)
 
@@ -252,7 +294,9 @@ def test_an_admin_key_guards_model_control_and_publish_takes_it(tmp_path: Path) 
         running = server.status()
         assert running is not None
         with pytest.raises(ServerUnavailableError, match="admin key"):
-            publish(repository, model(tmp_path, "bright"), endpoints=[running.grpc_url])
+            publish(
+                repository, model(tmp_path, "bright"), endpoints=[running.grpc_url], skip_smoke_load="tried elsewhere"
+            )
         assert list_versions(repository) == []
         published = publish(repository, model(tmp_path, "bright"), endpoints=[running.grpc_url], admin_key="secret")
         assert answer(running.grpc_url)[1] == published.version
@@ -262,16 +306,16 @@ def test_what_cannot_be_kept_or_rolled_back_is_said(tmp_path: Path) -> None:
     repository = tmp_path / "repository"
     with pytest.raises(UsageError, match="keep=1"):
         publish(repository, model(tmp_path, "bright"), endpoints=[], keep=1)
-    publish(repository, model(tmp_path, "bright"), endpoints=[])
+    publish(repository, model(tmp_path, "bright"), endpoints=[], skip_smoke_load="tried elsewhere")
     with pytest.raises(UsageError, match="no older version"):
         roll_back(repository, endpoints=[])
 
 
 def test_a_version_damaged_on_disk_is_seen_and_replaced(tmp_path: Path) -> None:
     repository = tmp_path / "repository"
-    publish(repository, model(tmp_path, "bright"), endpoints=[])
+    publish(repository, model(tmp_path, "bright"), endpoints=[], skip_smoke_load="tried elsewhere")
     path = repository / MODEL_NAME / "1" / "model.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "sha256": "0" * 64}))
     with pytest.raises(GateFailedError, match="sha256"):
         verify(repository, 1)
-    assert publish(repository, model(tmp_path, "bright"), endpoints=[]).version == 2
+    assert publish(repository, model(tmp_path, "bright"), endpoints=[], skip_smoke_load="tried elsewhere").version == 2

@@ -63,7 +63,7 @@ def names(first: ServedModel, second: ServedModel, tmp_path: Path, monkeypatch: 
     names = Names()
     names.urls = [first.grpc_url, second.grpc_url]
     monkeypatch.setattr(socket, "getaddrinfo", names.getaddrinfo)
-    publish(first.repository, model(tmp_path, "bright"), endpoints=[NAME])
+    publish(first.repository, model(tmp_path, "bright"), endpoints=[NAME], skip_smoke_load="tried elsewhere")
     return names
 
 
@@ -98,7 +98,9 @@ def test_this_machine_has_an_address() -> None:
 
 def test_a_publication_and_a_roll_back_reach_every_replica(first: ServedModel, names: Names, tmp_path: Path) -> None:
     before = current(first.repository)
-    published = publish(first.repository, model(tmp_path, "inverse"), endpoints=[NAME])
+    published = publish(
+        first.repository, model(tmp_path, "inverse"), endpoints=[NAME], skip_smoke_load="tried elsewhere"
+    )
     assert published.replicas == tuple(sorted(names.urls))
     for url in names.urls:
         assert_serves(url, "inverse", published.version)
@@ -124,7 +126,9 @@ def test_a_replica_that_dies_meanwhile_takes_the_version_back_on_the_others(
     endpoints = names.urls
     try:
         with pytest.raises(ServerUnavailableError, match=f"version {before[-1]} serves again, but not confirmed on"):
-            publish(first.repository, model(tmp_path, "inverse"), endpoints=endpoints)
+            publish(
+                first.repository, model(tmp_path, "inverse"), endpoints=endpoints, skip_smoke_load="tried elsewhere"
+            )
     finally:
         second.restart()
     assert list_versions(first.repository) == before
@@ -136,13 +140,15 @@ def test_a_replica_that_refuses_keeps_the_old_version_on_all(first: ServedModel,
     """Its disk is another one: it never sees the new version, and goes on with what it has."""
     before = list_versions(first.repository)
     stale = tmp_path / "stale"
-    publish(stale, tmp_path / "bright", endpoints=[])
+    publish(stale, tmp_path / "bright", endpoints=[], skip_smoke_load="tried elsewhere")
     with LocalTriton(stale, tmp_path / "state") as other:
         running = other.status()
         assert running is not None
         endpoints = [*names.urls, running.grpc_url]
         with pytest.raises(GateFailedError, match=rf"{running.grpc_url}: version \d+ was taken back"):
-            publish(first.repository, model(tmp_path, "inverse"), endpoints=endpoints)
+            publish(
+                first.repository, model(tmp_path, "inverse"), endpoints=endpoints, skip_smoke_load="tried elsewhere"
+            )
         assert_serves(running.grpc_url, "bright", 1)
     assert list_versions(first.repository) == before
     for url in names.urls:
@@ -164,7 +170,9 @@ def test_replicas_that_come_and_go_meanwhile_are_noticed(
     names.urls = [first.grpc_url, away]
     monkeypatch.setattr(repository_module, "activate", change_and_activate)
     monkeypatch.setattr(Endpoint, "require_live", lambda _: None)  # it was there a moment ago
-    published = publish(first.repository, model(tmp_path, "inverse"), endpoints=[NAME])
+    published = publish(
+        first.repository, model(tmp_path, "inverse"), endpoints=[NAME], skip_smoke_load="tried elsewhere"
+    )
     assert str(published.changes) == f"{second.grpc_url} came meanwhile; {away} went meanwhile"
     for url in names.urls:
         assert_serves(url, "inverse", published.version)
@@ -176,5 +184,5 @@ def test_a_name_that_leads_nowhere_changes_nothing(first: ServedModel, names: Na
     before = list_versions(first.repository)
     names.urls = []
     with pytest.raises(ServerUnavailableError, match="resolves to no address"):
-        publish(first.repository, model(tmp_path, "inverse"), endpoints=[NAME])
+        publish(first.repository, model(tmp_path, "inverse"), endpoints=[NAME], skip_smoke_load="tried elsewhere")
     assert list_versions(first.repository) == before

@@ -42,7 +42,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 def server(tmp_path: Path, way: str) -> Iterator[RunningTriton]:
     repository, state = tmp_path / "repository", tmp_path / "state"
     make_person_model(tmp_path / "bright", kind="bright")
-    publish(repository, tmp_path / "bright", endpoints=[])
+    publish(repository, tmp_path / "bright", endpoints=[], skip_smoke_load="tried elsewhere")
     child = local_triton.LocalTriton(repository, state)
     try:
         yield child.start()
@@ -82,7 +82,9 @@ def test_nobody_else_reads_a_picture_while_it_serves_after_a_promotion_or_a_cras
     assert_closed_to_others(server)
 
     make_person_model(tmp_path / "inverse", kind="inverse")  # a promotion makes a new stub and a new file
-    publish(tmp_path / "repository", tmp_path / "inverse", endpoints=[server.grpc_url])
+    publish(
+        tmp_path / "repository", tmp_path / "inverse", endpoints=[server.grpc_url], skip_smoke_load="tried elsewhere"
+    )
     show_the_beacon(server)
     assert set(holders(Path(f"/proc/{server.pid}/root/dev/shm"))) - set(held)
     assert_closed_to_others(server)
