@@ -191,7 +191,9 @@ def test_more_parts_divide_the_images_and_leave_two_in_each(images, parts):
 
 
 def test_a_batch_that_cannot_be_divided_is_refused_before_anything_is_done(tmp_path, tiny_dataset, budget):
-    with pytest.raises(UsageError, match=r"batch_size 6: cannot be divided.*accumulates 4 parts.*a multiple of 4, 8 at least"):
+    with pytest.raises(
+        UsageError, match=r"batch_size 6: cannot be divided.*accumulates 4 parts.*a multiple of 4, 8 at least"
+    ):
         train(budget(batch_size=6, accumulate=4), CANDIDATE, *tiny_dataset, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
