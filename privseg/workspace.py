@@ -34,6 +34,7 @@ from privseg.repro import run, up_to_date
 from privseg.serving.artifact import MODEL_NAME
 from privseg.serving.versions import accepted, verify
 from privseg.training.candidates import CANDIDATES, find_candidate
+from privseg.training.checks import check_training
 
 __all__ = [
     "CHAMPION",
@@ -234,6 +235,7 @@ def _chosen_params(checkout: Path, data: Path | None, overrides: dict[str, str])
         check_kind(name, source)
     for candidate in params.candidates:
         find_candidate(candidate)
+    check_training(params)
     return values, params
 
 

@@ -78,5 +78,5 @@ class Validation:
 def _read(path: Path, flags: int) -> NDArray[np.uint8]:
     pixels = cv2.imread(str(path), flags)
     if pixels is None:
-        raise DataError(path, "cannot be read as an image", "dvc repro --force ingest")
+        raise DataError(path, "cannot be read as an image", "restore it, in the workspace: dvc checkout --force")
     return np.asarray(pixels, dtype=np.uint8)
