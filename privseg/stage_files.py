@@ -86,6 +86,6 @@ def read_selection(root: Path) -> dict[str, Any]:
         DataError: It has decided nothing yet, or an earlier release did.
     """
     selection = read_json(root / SELECTION)
-    if missing := {"outcome", "reason", "champion", "winner"} - set(selection):
+    if missing := {"outcome", "reason", "champion", "winner", "winner_checkpoint_sha256"} - set(selection):
         raise DataError(root / SELECTION, f"does not say {min(missing)}", "run the selection again: privseg run")
     return selection

@@ -22,7 +22,16 @@ def test_a_leaking_version_turns_the_run_red_and_is_taken_back(tmp_path: Path, m
     with running_triton(tmp_path, kind=None) as triton:
         monkeypatch.setenv("PRIVSEG_MODEL_REPOSITORY", str(triton.repository))
         monkeypatch.setenv("PRIVSEG_TRITON_ENDPOINTS", triton.grpc_url)
-        pipeline.prepare(str(home), None, {"audit.clips": "1", "audit.frames": "4", "audit.min_person_recall": "0.2"})
+        pipeline.prepare(
+            str(home),
+            None,
+            {
+                "audit.clips": "1",
+                "audit.frames": "4",
+                "audit.min_person_recall": "0.2",
+                "audit.max_leak_frame_ratio": "1",
+            },
+        )
         shipped = list_versions(triton.repository)
         assert shipped  # an empty repository was given the model that comes with privseg
 

@@ -60,7 +60,13 @@ def serve(triton: ServedModel, kind: Literal["bright", "inverse", "green"], fold
 
 def decide(root: Path, outcome: str, champion: int | None) -> None:
     known = {"version": champion} if champion else None
-    selection = {"winner": "test_inverse", "outcome": outcome, "reason": "so it is", "champion": known}
+    selection = {
+        "winner": "test_inverse",
+        "winner_checkpoint_sha256": None,
+        "outcome": outcome,
+        "reason": "so it is",
+        "champion": known,
+    }
     (root / "reports").mkdir(exist_ok=True)
     (root / "reports/selection.json").write_text(json.dumps(selection))
 
