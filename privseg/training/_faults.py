@@ -37,7 +37,9 @@ def explained(error: Exception, candidate: str, rank: int) -> Exception:
     if isinstance(error, UnreadableSampleError):
         # from a data loading process the text comes with a traceback above it
         fault = said[-1].removeprefix(f"{UnreadableSampleError.__module__}.")
-        return DataError("training sample", f"cannot be read: {fault}", "restore it, in the workspace: dvc checkout --force")
+        return DataError(
+            "training sample", f"cannot be read: {fault}", "restore it, in the workspace: dvc checkout --force"
+        )
     subject, short = f"candidate {candidate}", is_out_of_memory(error)
     if LOST_LOADER in str(error) or (short and FROM_LOADER in str(error)):
         # workers make no difference to a training, so it goes on from its checkpoint
