@@ -25,7 +25,7 @@ run: $(READY)  ## retrain through Airflow, publish to a local Triton, protect a 
 test: $(READY)  ## install what tests need and run all of them: lint, types, arrows, tests
 	@PYTHON=$(PYTHON) scripts/setup.sh test
 	@$(MAKE) --no-print-directory check
-	@$(BIN)/python -m pytest
+	@scripts/test.sh
 
 check: $(READY)  ## lint, types and import arrows only
 	@$(BIN)/ruff check .
