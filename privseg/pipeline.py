@@ -185,7 +185,10 @@ def audit(home: str, *, roll_back: bool = True) -> dict[str, Any]:
     found.breaches += compare_with_history(found, out, rules)
     previous = None
     if not found.breaches:
-        outcome = f"version {found.version} covers people as it must"
+        outcome = f"version {found.version} is within the limits that `audit` in params.yaml sets"
+        outcome += f"; in {found.leak_frames} of {found.frames} frames it leaves somebody uncovered" * bool(
+            found.leak_frames
+        )
     elif not roll_back:
         outcome = f"version {found.version} does not hold; it serves on, as was asked"
     elif len(list_versions(repository)) < 2:

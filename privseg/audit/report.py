@@ -106,7 +106,7 @@ def _metrics(result: Audit) -> bytes:
 
 def _page(result: Audit, outcome: str) -> str:
     recall = "-" if result.person_recall is None else f"{result.person_recall:.3f}"
-    verdict = "holds" if not result.breaches else "breached"
+    verdict = "within its limits" if not result.breaches else "breached"
     tiles = {
         "people's pixels covered": recall,
         "frames that leak": f"{result.leak_frames} of {result.frames}",

@@ -69,7 +69,7 @@ def test_a_version_that_covers_everybody_stays(home: Path, triton: ServedModel) 
     metrics = (home / "out" / "audit.prom").read_text()
     assert f'privseg_audit_person_recall_ratio{{version="{found["version"]}"}} 1.0' in metrics
     assert triton.grpc_url not in metrics
-    assert "holds" in (home / "out" / "audit.html").read_text()
+    assert "within its limits" in (home / "out" / "audit.html").read_text()
 
 
 def test_a_version_that_leaks_is_taken_back_and_the_one_before_serves(home: Path, triton: ServedModel) -> None:
