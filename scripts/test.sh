@@ -1,26 +1,42 @@
 #!/usr/bin/env bash
-# Run the tests, every folder in a process of its own.
+# Run the tests, every folder in a process of its own, two of them at a time.
 #
 # Runtimes of several languages that meet in one process (Go's in Helm's engine, OpenMP's in PyTorch, TBB's in OpenVINO,
-# gRPC's threads) have taken the whole run down. All folders run, whatever fails.
+# gRPC's threads) have taken the whole run down. All folders run, whatever fails; what a folder printed appears when it
+# ends, so that two never mix. PRIVSEG_TEST_LANES=1 runs them one after the other.
 set -uo pipefail
 cd "$(dirname "$0")/.."
-python=.venv/bin/python
-failed=()
+lanes=${PRIVSEG_TEST_LANES:-2}
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
 
 part() {
-    echo "== $*"
-    "$python" -m pytest "$@" || failed+=("$1")
+    local log=$1/$2.log started=$SECONDS status=0
+    shift 2
+    .venv/bin/python -m pytest "$@" >"$log" 2>&1 || status=$?
+    # one write a folder: a lane that ends meanwhile waits for it
+    flock "${log%/*}" cat - "$log" <<<"== $* ($((SECONDS - started)) s, exit code $status)"
+    ((status == 0)) || echo "$1" >>"${log%/*}/failed"
 }
+export -f part
 
+# the longest ones first: the last to end is then a short one
+first=(orchestration serving training streaming datasets)
+folders=()
+for name in "${first[@]}"; do folders+=("tests/$name"); done
 for folder in tests/*/; do
+    name=$(basename "$folder")
     # what runs for half an hour has a verb of its own: make soak
-    [[ $folder == tests/soak/ || $folder == *__pycache__/ ]] || part "$folder"
+    [[ $name == soak || $name == __pycache__ || " ${first[*]} " == *" $name "* ]] || folders+=("tests/$name")
 done
-part tests/test_*.py
 
-if ((${#failed[@]})); then
-    echo "tests failed in: ${failed[*]}" >&2
+{
+    for folder in "${folders[@]}"; do echo "${folder##*/} $folder"; done
+    echo top tests/test_*.py
+} | xargs -P "$lanes" -L 1 bash -c 'part "$0" "$@"' "$logs" || echo "a lane that ended before its time" >>"$logs/failed"
+
+if [[ -s $logs/failed ]]; then
+    echo "tests failed in: $(paste -sd' ' "$logs/failed")" >&2
     exit 1
 fi
 echo "all tests passed"
