@@ -102,7 +102,7 @@ def model_verify(
     repository = pipeline.model_repository(place)
     findings = verify_disk(repository)
     if live and not any(finding.error for finding in findings):
-        findings += verify_live(repository, pipeline.triton_endpoints(place))
+        findings += verify_live(repository, pipeline.triton_endpoints(place), publishing.triton_access())
     if as_json:
         print(json.dumps([finding.to_dict() for finding in findings], indent=2))
     else:

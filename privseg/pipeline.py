@@ -181,7 +181,8 @@ def audit(home: str, *, roll_back: bool = True) -> dict[str, Any]:
     own = Path(home) / "workspace" / "params.yaml"
     rules = load_params(own).audit if own.is_file() else AuditParams()
     repository, endpoints, out = model_repository(home), triton_endpoints(home), Path(home) / "out"
-    found = measure(repository, endpoints, Path(home) / "audit", rules, say=emit)
+    access = publishing.triton_access()
+    found = measure(repository, endpoints, Path(home) / "audit", rules, access=access, say=emit)
     found.breaches += compare_with_history(found, out, rules)
     previous = None
     if not found.breaches:

@@ -19,6 +19,7 @@ from privseg.serving.artifact import MODEL_NAME, read_artifact_record
 from privseg.serving.versions import accepted, read_record
 
 if TYPE_CHECKING:
+    from privseg.serving.access import Access
     from privseg.serving.exam import Limits
     from privseg.serving.local_triton import RunningTriton
     from privseg.serving.repository import Published
@@ -33,6 +34,7 @@ __all__ = [
     "roll_back",
     "seed",
     "start_triton",
+    "triton_access",
     "triton_endpoints",
 ]
 
@@ -57,14 +59,29 @@ def triton_endpoints(home: str | Path, *, local: bool = False) -> list[str]:
     """
     from privseg.serving import local_triton
 
-    listed = "" if local else os.environ.get("PRIVSEG_TRITON_ENDPOINTS", "")
-    endpoints = [endpoint.strip() for endpoint in listed.split(",") if endpoint.strip()]
+    endpoints = [] if local else _listed()
     if endpoints:
         return endpoints
     running = local_triton.status(Path(home) / "triton")
     if running is None:
         raise ServerUnavailableError("Triton", "is not running", f"privseg triton up --home {home}")
     return [running.grpc_url]
+
+
+def triton_access() -> Access:
+    """How the servers of ``PRIVSEG_TRITON_ENDPOINTS`` are spoken to; a local one of privseg's own needs nothing.
+
+    Raises:
+        UsageError: See `privseg.serving.access.Access.from_environment`.
+    """
+    from privseg.serving.access import Access
+
+    return Access.from_environment() if _listed() else Access()
+
+
+def _listed() -> list[str]:
+    endpoints = os.environ.get("PRIVSEG_TRITON_ENDPOINTS", "").split(",")
+    return [endpoint.strip() for endpoint in endpoints if endpoint.strip()]
 
 
 def judging_threshold(home: str | Path) -> float:
@@ -119,8 +136,12 @@ def seed(home: str, *, local: bool = False, say: _Say = print) -> None:
     say(f"model person_segmentation version {seeded}: comes with privseg, serves until a better one is trained")
     # What does not run loads it when it starts; what is broken stops the run when there is a model to publish.
     with contextlib.suppress(ServerUnavailableError):
-        endpoints = triton_endpoints(home, local=local)
-        publish_version(versions, versions / MODEL_NAME / str(seeded), endpoints=endpoints)
+        publish_version(
+            versions,
+            versions / MODEL_NAME / str(seeded),
+            endpoints=triton_endpoints(home, local=local),
+            access=None if local else triton_access(),
+        )
 
 
 def publish(
@@ -170,6 +191,7 @@ def publish(
         repository,
         model,
         endpoints=triton_endpoints(home),
+        access=triton_access(),
         limits=_limits(home),
         skip_smoke_load=_why_skipped(skip_smoke_load),
     )
@@ -215,6 +237,7 @@ def promote(home: str | Path, what: int | Path, *, skip_smoke_load: str | None =
     repository = model_repository(home)
     how: dict[str, Any] = {
         "endpoints": triton_endpoints(home),
+        "access": triton_access(),
         "limits": _limits(home),
         "skip_smoke_load": _why_skipped(skip_smoke_load),
     }
@@ -234,7 +257,8 @@ def roll_back(home: str | Path, *, reason: str = "") -> int:
     """
     from privseg.serving.repository import roll_back as take_back
 
-    version = take_back(model_repository(home), endpoints=triton_endpoints(home), reason=reason)
+    endpoints, access = triton_endpoints(home), triton_access()
+    version = take_back(model_repository(home), endpoints=endpoints, access=access, reason=reason)
     assign_stage(home)
     return version
 

@@ -3,7 +3,7 @@
 #
 # Runtimes of several languages that meet in one process (Go's in Helm's engine, OpenMP's in PyTorch, TBB's in OpenVINO,
 # gRPC's threads) have taken the whole run down. All folders run, whatever fails; what a folder printed appears when it
-# ends, so that two never mix. PRIVSEG_TEST_LANES=1 runs them one after the other.
+# ends, so that two never mix (a line says when it starts). PRIVSEG_TEST_LANES=1 runs them one after the other.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 lanes=${PRIVSEG_TEST_LANES:-2}
@@ -13,6 +13,7 @@ trap 'rm -rf "$logs"' EXIT
 part() {
     local log=$1/$2.log started=$SECONDS status=0
     shift 2
+    echo ".. $1"
     .venv/bin/python -m pytest "$@" >"$log" 2>&1 || status=$?
     # one write a folder: a lane that ends meanwhile waits for it
     flock "${log%/*}" cat - "$log" <<<"== $* ($((SECONDS - started)) s, exit code $status)"

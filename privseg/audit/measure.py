@@ -16,14 +16,17 @@ from privseg.audit.witness import FILL, ClipCounts, Witness
 from privseg.errors import GateFailedError, ServerUnavailableError
 from privseg.params import AuditParams
 from privseg.privacy.filters.blank import Blank, BlankParams
+from privseg.serving.access import Access
 from privseg.serving.admin import Endpoint
-from privseg.serving.artifact import MODEL_NAME, read_artifact
+from privseg.serving.artifact import MODEL_NAME, Artifact, read_artifact
 from privseg.serving.golden import compare, draw_frame, run_onnx
+from privseg.serving.replicas import Replicas, resolve
 from privseg.serving.versions import accepted
 from privseg.streaming.camera import run_camera
 from privseg.streaming.segmenter_triton import TritonSegmenter
 from privseg.streaming.source import VideoSource
 from privseg.streaming.telemetry import Telemetry
+from privseg.triton_channel import refuse_plaintext
 
 __all__ = ["Audit", "ClipAudit", "Worst", "audit"]
 
@@ -44,7 +47,7 @@ class ClipAudit(BaseModel):
     """One clip through one replica."""
 
     clip: str
-    replica: int = Field(description="place in the list of servers; an address would tell too much")
+    replica: int = Field(description="in the order they were asked; an address would tell too much")
     counts: ClipCounts
 
 
@@ -70,9 +73,18 @@ class Audit(BaseModel):
 
 
 @dataclass
-class _Seen:
+class _Replica:
+    """What one replica did."""
+
     clips: list[ClipAudit] = field(default_factory=list)
     worst: list[Worst] = field(default_factory=list)
+    differences: list[float] = field(default_factory=list)
+    agreements: list[float] = field(default_factory=list)
+    other_versions: set[int] = field(default_factory=set)
+
+    @property
+    def total(self) -> ClipCounts:
+        return sum((entry.counts for entry in self.clips), ClipCounts())
 
 
 def audit(
@@ -81,20 +93,21 @@ def audit(
     folder: Path,
     rules: AuditParams,
     *,
-    insecure: bool = False,
+    access: Access | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Audit:
     """Send every golden clip through every server, protected as a camera's frames are, and look at what comes out.
 
     Args:
         repository: The model repository; its newest accepted version is what must answer.
-        endpoints: ``host:port`` of the gRPC service of every replica.
+        endpoints: ``host:port`` of a server's gRPC service, or ``dns:///name:port`` for every replica behind a name.
         folder: The golden clips.
         rules: What must hold.
-        insecure: Send the clips to other machines in clear.
+        access: How the servers are spoken to.
         say: Takes a line of progress a clip.
 
     Raises:
+        UsageError: The clips, or the key of the servers, would go to another machine in clear.
         ServerUnavailableError: A server is down, or withholds more frames than the rules permit: nothing is known.
         GateFailedError: The repository has no version, or one that does not belong together.
         DataError: A golden clip cannot be used.
@@ -104,27 +117,35 @@ def audit(
     if version is None:
         raise GateFailedError(repository, "has no version to audit", "privseg model publish")
     artifact = read_artifact(repository / MODEL_NAME / str(version))
-    clips, seen = golden_clips(folder, rules), _Seen()
-    differences, agreements, wrong_versions = [], [], []
-    for replica, url in enumerate(endpoints):
-        with Endpoint(url) as server:
-            server.require_live()
-            for height, width in _PARITY_SIZES:
-                frame = draw_frame(height, width, seed=height)[None]
-                found, answered_by = server.infer(frame)
-                agreement = compare(run_onnx(artifact.onnx, frame), found)
-                differences.append(agreement.mean_difference)
-                agreements.append(agreement.mask_agreement)
-                if answered_by != version:
-                    wrong_versions.append(f"server {replica} answers with version {answered_by}, not {version}")
+    clips, access = golden_clips(folder, rules), access or Access()
+    for url in resolve(endpoints):  # before anything is sent
+        refuse_plaintext(url, encrypted=access.tls is not None, insecure=access.insecure)
+    seen: list[_Replica] = []
+
+    def look(server: Endpoint) -> None:
+        """Keep what a replica did; nothing of one that went meanwhile."""
+        replica = _parity(server, artifact, version)
         for clip in clips:
-            witness = _watch(clip, url, insecure)
-            seen.clips.append(ClipAudit(clip=clip.name, replica=replica, counts=witness.counts))
-            seen.worst += [
+            witness = _watch(clip, server)
+            replica.clips.append(ClipAudit(clip=clip.name, replica=len(seen), counts=witness.counts))
+            replica.worst += [
                 Worst(clip=clip.name, frame=frame, pixels=pixels, outlines=png) for frame, pixels, png in witness.worst
             ]
             say(f"audit {clip.name}: {witness.counts.leak_frames} of {witness.counts.frames} frames leak")
-    totals = [_total(seen.clips, replica) for replica in range(len(endpoints))]
+        total = replica.total
+        if total.withheld > rules.max_withheld_ratio * total.frames:
+            fault = (
+                f"withheld {total.withheld} of {total.frames} golden frames: the model is not known to be good or bad"
+            )
+            raise ServerUnavailableError("Triton", fault, "see `privseg triton status`, then audit again")
+        seen.append(replica)
+
+    with Replicas(endpoints, access) as replicas:
+        replicas.require_live()
+        replicas.each(look)
+    if not seen:
+        raise ServerUnavailableError("Triton", "went before it was audited", "audit again when a replica is ready")
+    totals = [replica.total for replica in seen]
     worst = min(totals, key=lambda total: 1.0 if total.person_recall is None else total.person_recall)
     result = Audit(
         version=version,
@@ -132,29 +153,48 @@ def audit(
         dataset_version=artifact.record.get("dataset_version"),
         sha256=artifact.sha256,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        replicas=len(endpoints),
+        replicas=len(seen),
         person_recall=worst.person_recall,
         leak_frames=max(total.leak_frames for total in totals),
         frames=worst.frames,
         withheld=max(total.withheld for total in totals),
-        background_covered=worst.background_covered / max(worst.background_pixels, 1),
-        mean_difference=max(differences),
-        mask_agreement=min(agreements),
-        clips=seen.clips,
-        worst=sorted(seen.worst, key=lambda item: -item.pixels)[:6],
+        background_covered=max(total.background_covered / max(total.background_pixels, 1) for total in totals),
+        mean_difference=max(value for replica in seen for value in replica.differences),
+        mask_agreement=min(value for replica in seen for value in replica.agreements),
+        clips=[entry for replica in seen for entry in replica.clips],
+        worst=sorted((item for replica in seen for item in replica.worst), key=lambda item: -item.pixels)[:6],
     )
-    if result.withheld > rules.max_withheld_ratio * result.frames:
-        fault = f"withheld {result.withheld} of {result.frames} golden frames: the model is not known to be good or bad"
-        raise ServerUnavailableError("Triton", fault, "see `privseg triton status`, then audit again")
-    result.breaches = [*dict.fromkeys(wrong_versions), *_breaches(result, rules)]
+    result.breaches = [
+        f"server {number} answers with version {other}, not {version}"
+        for number, replica in enumerate(seen)
+        for other in sorted(replica.other_versions)
+    ]
+    result.breaches += _breaches(result, rules)
     return result
 
 
-def _watch(clip: Clip, url: str, insecure: bool) -> Witness:
+def _parity(server: Endpoint, artifact: Artifact, version: int) -> _Replica:
+    """Ask for drawn frames: does the server answer as the version's own file does?"""
+    replica = _Replica()
+    for height, width in _PARITY_SIZES:
+        frame = draw_frame(height, width, seed=height)[None]
+        found, answered_by = server.infer(frame)
+        agreement = compare(run_onnx(artifact.onnx, frame), found)
+        replica.differences.append(agreement.mean_difference)
+        replica.agreements.append(agreement.mask_agreement)
+        if answered_by != version:
+            replica.other_versions.add(answered_by)
+    return replica
+
+
+def _watch(clip: Clip, server: Endpoint) -> Witness:
     """Play one clip as a recording through one server."""
-    witness = Witness(clip.masks)
+    witness, access = Witness(clip.masks), server.access
     colour = "#{:02x}{:02x}{:02x}".format(*FILL)
-    with contextlib.closing(TritonSegmenter(url, deadline_seconds=_DEADLINE, insecure=insecure)) as segmenter:
+    opened = TritonSegmenter(
+        server.url, deadline_seconds=_DEADLINE, tls=access.tls, insecure=access.insecure, headers=access.headers
+    )
+    with contextlib.closing(opened) as segmenter:
         segmenter.check_ready()
         report = run_camera(
             "audit",
@@ -168,14 +208,6 @@ def _watch(clip: Clip, url: str, insecure: bool) -> Witness:
     if report.error is not None:
         raise report.error
     return witness
-
-
-def _total(clips: Sequence[ClipAudit], replica: int) -> ClipCounts:
-    total = ClipCounts()
-    for entry in clips:
-        if entry.replica == replica:
-            total += entry.counts
-    return total
 
 
 def _breaches(result: Audit, rules: AuditParams) -> list[str]:

@@ -11,14 +11,17 @@ from numpy.typing import NDArray
 from tritonclient.grpc import InferenceServerClient, InferInput
 from tritonclient.utils import InferenceServerException
 
-from privseg.errors import GateFailedError, ServerUnavailableError
+from privseg.errors import GateFailedError, ServerUnavailableError, UsageError
+from privseg.serving.access import Access
 from privseg.serving.artifact import INPUT_NAME, MODEL_NAME, OUTPUT_NAME
+from privseg.triton_channel import channel_credentials, name_options, stays_here
 
 __all__ = ["Endpoint"]
 
-_ADMIN_HEADER: Final = "triton-grpc-protocol-admin-key"
 _LOAD_SECONDS: Final = 300.0  # a TensorRT engine may be built at the first load
 _ANSWER_SECONDS: Final = 60.0
+# A server that encrypts, or asks for another certificate, says no more than this to who does not know.
+_ENCRYPTION: Final = ("ssl", "certificate", "handshake", "socket closed", "connection reset")
 _UNREACHABLE: Final = ("StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED", "StatusCode.CANCELLED")
 
 # A replica is asked directly, whatever proxy the environment names. Naming any argument drops the client's defaults,
@@ -36,13 +39,24 @@ class Endpoint:
 
     Args:
         url: ``host:port`` of its gRPC service.
-        admin_key: Value of the restricted-protocol header ``admin-key``, where the server wants one.
+        access: How it is spoken to.
+
+    Raises:
+        UsageError: The admin key would go to another machine in clear; or a file of ``access`` cannot be read.
     """
 
-    def __init__(self, url: str, admin_key: str | None = None) -> None:
+    def __init__(self, url: str, access: Access | None = None) -> None:
         self.url = url
-        self._headers = {_ADMIN_HEADER: admin_key} if admin_key else None
-        self._client = InferenceServerClient(url, channel_args=_CHANNEL)
+        #: how it is spoken to
+        self.access = access = access or Access()
+        self._headers = access.headers or None
+        if access.tls is None and access.admin_key and not (access.insecure or stays_here(url)):
+            fault = "is another machine, and the admin key would go there in clear"
+            next_step = "set PRIVSEG_TRITON_TLS=1, or PRIVSEG_TRITON_INSECURE=1 where the network itself protects it"
+            raise UsageError(f"Triton at {url}", fault, next_step)
+        credentials = channel_credentials(access.tls) if access.tls else None
+        options = [*_CHANNEL, *name_options(access.tls)]
+        self._client = InferenceServerClient(url, creds=credentials, channel_args=options)
 
     def __enter__(self) -> Self:
         return self
@@ -113,6 +127,8 @@ class Endpoint:
                 fault = "refuses model control without its admin key"
                 raise ServerUnavailableError(self.url, fault, "give the server's admin key") from None
             if error.status() in _UNREACHABLE:
-                fault = f"Triton does not answer ({message})"
-                raise ServerUnavailableError(self.url, fault, "run `privseg triton status`, start it, retry") from None
+                fault, next_step = f"Triton does not answer ({message})", "run `privseg triton status`, start it, retry"
+                if any(word in message.lower() for word in _ENCRYPTION):
+                    next_step = "check PRIVSEG_TRITON_TLS and the certificates beside it"
+                raise ServerUnavailableError(self.url, fault, next_step) from None
             raise GateFailedError(self.url, f"Triton refuses ({message})", "read the server's log") from None

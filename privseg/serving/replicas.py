@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from privseg.errors import GateFailedError, ServerUnavailableError, UsageError
+from privseg.serving.access import Access
 from privseg.serving.admin import Endpoint
 
 __all__ = ["Changes", "Replicas", "resolve"]
@@ -41,11 +42,20 @@ def resolve(endpoints: Sequence[str]) -> list[str]:
         UsageError: A ``dns:///`` endpoint names no port.
         ServerUnavailableError: A name has no address: no replica is ready, or the name is wrong.
     """
-    addresses: dict[str, None] = {}
+    return list(_named(endpoints))
+
+
+def _named(endpoints: Sequence[str]) -> dict[str, str | None]:
+    """Every address, with the name that led there and that its certificate bears; None where it was given itself."""
+    names: dict[str, str | None] = {}
     for endpoint in endpoints:
-        for address in _addresses(endpoint) if endpoint.startswith(_DNS) else [endpoint]:
-            addresses[address] = None
-    return list(addresses)
+        if not endpoint.startswith(_DNS):
+            names[endpoint] = None
+            continue
+        name = endpoint.removeprefix(_DNS).rpartition(":")[0]
+        for address in _addresses(endpoint):
+            names.setdefault(address, name)
+    return names
 
 
 def _addresses(endpoint: str) -> list[str]:
@@ -66,17 +76,17 @@ class Replicas:
 
     Args:
         endpoints: See the module.
-        admin_key: The servers' restricted-protocol key, where they want one.
+        access: How they are spoken to.
     """
 
-    def __init__(self, endpoints: Sequence[str], admin_key: str | None = None) -> None:
+    def __init__(self, endpoints: Sequence[str], access: Access | None = None) -> None:
         self._endpoints = list(endpoints)
-        self._admin_key = admin_key
+        self._access = access or Access()
         self._servers: dict[str, Endpoint] = {}
 
     def __enter__(self) -> Self:
-        for url in resolve(self._endpoints):
-            self._servers[url] = Endpoint(url, self._admin_key)
+        for url, name in _named(self._endpoints).items():
+            self._servers[url] = Endpoint(url, self._access.named(name))
         return self
 
     def __exit__(
@@ -131,11 +141,11 @@ class Replicas:
         raise GateFailedError(", ".join(self._endpoints), "its replicas keep changing", "retry when they are stable")
 
     def _follow(self) -> Changes:
-        now = resolve(self._endpoints)
+        now = _named(self._endpoints)
         gone = [url for url in self._servers if url not in now]
         came = [url for url in now if url not in self._servers]
         for url in gone:
             self._servers.pop(url).close()
         for url in came:
-            self._servers[url] = Endpoint(url, self._admin_key)
+            self._servers[url] = Endpoint(url, self._access.named(now[url]))
         return Changes(tuple(came), tuple(gone))

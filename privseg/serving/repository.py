@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from privseg.errors import PrivsegError, StorageError, UsageError
+from privseg.serving.access import Access
 from privseg.serving.activation import activate, exam_of, reactivate, restore_all
 from privseg.serving.artifact import MODEL_NAME, Artifact, read_artifact
 from privseg.serving.config import ensure_config
@@ -69,7 +70,7 @@ def publish(
     *,
     endpoints: Sequence[str],
     keep: int = KEEP,
-    admin_key: str | None = None,
+    access: Access | None = None,
     threads: int | None = None,
     limits: Limits | None = None,
     skip_smoke_load: str | None = None,
@@ -87,7 +88,7 @@ def publish(
         endpoints: Every replica's gRPC service, ``host:port``, or ``dns:///name:port`` for all that a name resolves
             to; empty publishes to the disk only.
         keep: Versions that stay on disk, at least 2.
-        admin_key: The servers' restricted-protocol key, where they want one.
+        access: How the servers are spoken to.
         threads: Threads of the runtime, written to ``config.pbtxt`` only if the repository has none.
         limits: From where on a model counts as one that does not look, and at which threshold; None: the usual ones.
         skip_smoke_load: Why the candidate is not loaded in a throw-away Triton first; goes into the history. None: it
@@ -104,7 +105,7 @@ def publish(
     """
     _check_keep(keep)
     store = Store(repository)
-    with _at_work(store, endpoints, admin_key) as replicas:
+    with _at_work(store, endpoints, access) as replicas:
         try:
             config = ensure_config(repository, threads=threads)
         except OSError as error:
@@ -166,7 +167,7 @@ def promote(repository: Path, version: int, **how: Any) -> Published:
     return publish(repository, folder, promoted_from=version, **how)
 
 
-def roll_back(repository: Path, *, endpoints: Sequence[str], admin_key: str | None = None, reason: str = "") -> int:
+def roll_back(repository: Path, *, endpoints: Sequence[str], access: Access | None = None, reason: str = "") -> int:
     """Take the newest version back and return the one that serves again.
 
     When the roll back before was interrupted, or did not reach every server, this finishes it and goes no further.
@@ -174,7 +175,7 @@ def roll_back(repository: Path, *, endpoints: Sequence[str], admin_key: str | No
     Args:
         repository: The model repository.
         endpoints: See `publish`.
-        admin_key: See `publish`.
+        access: See `publish`.
         reason: Why, for the history; '': by hand.
 
     Raises:
@@ -185,7 +186,7 @@ def roll_back(repository: Path, *, endpoints: Sequence[str], admin_key: str | No
         StorageError: The repository cannot be written.
     """
     store = Store(repository)
-    with _at_work(store, endpoints, admin_key, recover=False) as replicas:
+    with _at_work(store, endpoints, access, recover=False) as replicas:
         unfinished = store.unfinished()
         if unfinished is not None and not unfinished.taking_down:
             recover_from(store, replicas.servers)
@@ -235,10 +236,10 @@ def prune(repository: Path, keep: int) -> list[int]:
 
 @contextlib.contextmanager
 def _at_work(
-    store: Store, endpoints: Sequence[str], admin_key: str | None, *, recover: bool = True
+    store: Store, endpoints: Sequence[str], access: Access | None, *, recover: bool = True
 ) -> Iterator[Replicas]:
     """Be the only publisher, connected to every replica, all of which answer; finish what a killed one left."""
-    with store.locked(), Replicas(endpoints, admin_key) as replicas:
+    with store.locked(), Replicas(endpoints, access) as replicas:
         replicas.require_live()
         if recover:
             recover_from(store, replicas.servers)

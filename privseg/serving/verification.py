@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from privseg.errors import GateFailedError, PrivsegError, ServerUnavailableError, UsageError
+from privseg.serving.access import Access
 from privseg.serving.activation import exam_of
 from privseg.serving.replicas import Replicas
 from privseg.serving.versions import accepted, list_versions, verify
@@ -47,7 +48,7 @@ def verify_disk(repository: Path) -> list[Finding]:
     return findings
 
 
-def verify_live(repository: Path, endpoints: Sequence[str], admin_key: str | None = None) -> list[Finding]:
+def verify_live(repository: Path, endpoints: Sequence[str], access: Access | None = None) -> list[Finding]:
     """Ask every replica for the golden frames: the accepted version must answer, as its file on disk does.
 
     Raises:
@@ -63,7 +64,7 @@ def verify_live(repository: Path, endpoints: Sequence[str], admin_key: str | Non
     if exam is None:
         raise GateFailedError(f"version {version}", "cannot be run in this process", "privseg model verify")
     findings = []
-    with Replicas(endpoints, admin_key) as replicas:
+    with Replicas(endpoints, access) as replicas:
         for server in replicas.servers:
             try:
                 exam.check(server, version)

@@ -13,7 +13,6 @@ from privseg.errors import DataError, UsageError
 from privseg.privacy.filters.base import Method
 from privseg.privacy.masks import MaskPolicy
 from privseg.streaming.camera import run_camera
-from privseg.streaming.channel import Tls
 from privseg.streaming.places import refuse_shared_files
 from privseg.streaming.process import forbid_core_dumps, stop_on_signals
 from privseg.streaming.report import CameraReport, write_report
@@ -24,6 +23,7 @@ from privseg.streaming.shared_region import directory_finder
 from privseg.streaming.sinks import H264FileSink, output_format
 from privseg.streaming.source import FrameSource, VideoSource
 from privseg.streaming.telemetry import Telemetry
+from privseg.triton_channel import Tls
 
 __all__ = ["anonymize", "anonymize_file"]
 

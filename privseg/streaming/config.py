@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 
 from privseg.errors import UsageError
 from privseg.privacy.masks import MaskPolicy
-from privseg.streaming.channel import Tls, refuse_plaintext
+from privseg.triton_channel import Tls, refuse_plaintext
 
 __all__ = ["CameraConfig", "GatewayConfig", "MetricsConfig", "TritonConfig", "load_config"]
 

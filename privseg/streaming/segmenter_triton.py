@@ -17,12 +17,12 @@ from tritonclient.utils import InferenceServerException
 
 from privseg.errors import ServerUnavailableError
 from privseg.privacy.frames import Withheld
-from privseg.streaming.channel import Tls, open_channel, open_client
 from privseg.streaming.segmenter import MODEL_NAME, PERSON, Answer, NoAnswer, check_image
 from privseg.streaming.server_health import ServerFault, ServerHealth
 from privseg.streaming.shared_region import SharedRegion
 from privseg.streaming.shared_ring import NoRegionFreeError, Ring
 from privseg.streaming.triton_calls import Call, CallWay, Question, StreamWay, UnaryWay
+from privseg.triton_channel import Tls, open_channel, open_client
 
 __all__ = ["TritonSegmenter"]
 

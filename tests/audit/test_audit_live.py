@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,7 +15,7 @@ import yaml
 
 from privseg import pipeline
 from privseg.audit.clips import golden_clips
-from privseg.errors import DataError, GateFailedError, ServerUnavailableError
+from privseg.errors import DataError, GateFailedError, ServerUnavailableError, UsageError
 from privseg.params import PARAMS_FILE, AuditParams, read_params_file
 from privseg.serving.admin import Endpoint
 from privseg.serving.artifact import MODEL_NAME
@@ -96,6 +98,41 @@ def test_a_version_that_covers_the_whole_scene_is_a_breach(home: Path, triton: S
     assert found["rolled_back_to"] is None
     assert list_versions(triton.repository)[-1] == good + 2
     assert pipeline.audit(str(home))["rolled_back_to"] == good
+
+
+def test_every_replica_behind_a_name_is_audited(
+    home: Path, triton: ServedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = ServedModel(triton.repository, tmp_path / "second")
+    try:
+        pairs = sorted(url.rpartition(":") for url in (triton.grpc_url, second.grpc_url))
+        resolve = socket.getaddrinfo
+
+        def both(host: str, *rest: Any, **named: Any) -> Any:
+            if host != "triton-headless":
+                return resolve(host, *rest, **named)
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, int(port))) for address, _, port in pairs]
+
+        monkeypatch.setattr(socket, "getaddrinfo", both)
+        monkeypatch.setenv("PRIVSEG_TRITON_ENDPOINTS", "dns:///triton-headless:8001")
+        found = pipeline.audit(str(home))
+        assert (found["replicas"], found["breaches"]) == (2, [])
+        assert [entry["replica"] for entry in found["clips"]] == [0, 1]
+
+        good = list_versions(triton.repository)[-1]
+        serve(triton, good + 1, "bright")  # and the second one is forgotten
+        late = [f"{address}:{port}" for address, _, port in pairs].index(second.grpc_url)
+        found = pipeline.audit(str(home), roll_back=False)
+        assert f"server {late} answers with version {good}, not {good + 1}" in found["breaches"]
+        assert len(found["breaches"]) == 1
+    finally:
+        second.kill()
+
+
+def test_clips_go_to_another_machine_encrypted_or_not_at_all(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRIVSEG_TRITON_ENDPOINTS", "192.0.2.7:8001")
+    with pytest.raises(UsageError, match="in clear"):
+        pipeline.audit(str(home))
 
 
 def test_a_server_that_is_down_is_no_reason_to_take_anything_back(

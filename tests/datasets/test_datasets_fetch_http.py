@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import http.server
-import ipaddress
 import socket
 import ssl
 import threading
@@ -13,15 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from privseg.datasets.fetch import Retry
 from privseg.datasets.fetch.download import download
 from privseg.errors import ServerUnavailableError
 from privseg.testing.archives import ArchiveServer, archive_of
+from privseg.testing.authority import Authority
 
 CONTENT = hashlib.shake_256(b"archive").digest(100_000)
 NAME = "some.zip"
@@ -127,22 +122,11 @@ def test_redirects_to_anything_but_http_are_refused(target: str, server: Archive
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Key and certificate of 127.0.0.1, signed by nobody else."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "privseg test")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    file = tmp_path_factory.mktemp("tls") / "server.pem"
-    file.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        + made.public_bytes(serialization.Encoding.PEM)
-    )
+    """Key and certificate of 127.0.0.1, signed by nobody whom anybody trusts."""
+    authority = Authority(tmp_path_factory.mktemp("tls") / "authority")
+    pair = authority.issue("server")
+    file = pair.key.with_name("server.both.pem")
+    file.write_bytes(pair.key.read_bytes() + pair.certificate.read_bytes() + authority.root.read_bytes())
     return file
 
 

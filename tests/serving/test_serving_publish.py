@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from privseg.errors import GateFailedError, ServerUnavailableError, UsageError
+from privseg.serving.access import Access
 from privseg.serving.admin import Endpoint
 from privseg.serving.artifact import MODEL_NAME, Artifact
 from privseg.serving.local_triton import LocalTriton
@@ -298,7 +299,9 @@ def test_an_admin_key_guards_model_control_and_publish_takes_it(tmp_path: Path) 
                 repository, model(tmp_path, "bright"), endpoints=[running.grpc_url], skip_smoke_load="tried elsewhere"
             )
         assert list_versions(repository) == []
-        published = publish(repository, model(tmp_path, "bright"), endpoints=[running.grpc_url], admin_key="secret")
+        published = publish(
+            repository, model(tmp_path, "bright"), endpoints=[running.grpc_url], access=Access(admin_key="secret")
+        )
         assert answer(running.grpc_url)[1] == published.version
 
 

@@ -2,68 +2,23 @@
 
 from __future__ import annotations
 
-import datetime
-import ipaddress
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from privseg.errors import ServerUnavailableError
 from privseg.privacy.frames import Withheld
 from privseg.serving.artifact import MODEL_NAME
 from privseg.serving.local_triton import LocalTriton
-from privseg.streaming.channel import Tls
 from privseg.streaming.segmenter import NoAnswer
 from privseg.streaming.segmenter_triton import TritonSegmenter
 from privseg.streaming.shared_region import directory_finder
+from privseg.testing.authority import Authority
 from privseg.testing.triton import make_person_model
+from privseg.triton_channel import Tls
 
 pytestmark = pytest.mark.slow
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A key and its certificate, as files."""
-
-    key: Path
-    certificate: Path
-
-
-class Authority:
-    """Signs certificates."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        folder.mkdir()
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, folder.name)])
-        self.root = self.sign("root", self._key, self._name).certificate
-
-    def issue(self, name: str) -> Pair:
-        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-        return self.sign(name, ec.generate_private_key(ec.SECP256R1()), subject)
-
-    def sign(self, name: str, key: ec.EllipticCurvePrivateKey, subject: x509.Name) -> Pair:
-        now, day = datetime.datetime.now(datetime.UTC), datetime.timedelta(1)
-        names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-        signed = (
-            x509.CertificateBuilder().subject_name(subject).issuer_name(self._name).public_key(key.public_key())
-            .serial_number(x509.random_serial_number()).not_valid_before(now - day).not_valid_after(now + day)
-            .add_extension(x509.SubjectAlternativeName(names), critical=False)
-            .add_extension(x509.BasicConstraints(ca=name == "root", path_length=None), critical=True)
-            .sign(self._key, hashes.SHA256())
-        )  # fmt: skip
-        pair = Pair(self._folder / f"{name}.key", self._folder / f"{name}.pem")
-        form, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        pair.key.write_bytes(key.private_bytes(serialization.Encoding.PEM, form, plain))
-        pair.certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
-        return pair
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,15 @@ from tritonclient.grpc import InferenceServerClient
 
 from privseg.errors import UsageError
 
-__all__ = ["Tls", "open_channel", "open_client", "refuse_plaintext"]
+__all__ = [
+    "Tls",
+    "channel_credentials",
+    "name_options",
+    "open_channel",
+    "open_client",
+    "refuse_plaintext",
+    "stays_here",
+]
 
 _MESSAGE_BYTES: Final = 2**31 - 1
 # They replace every default of the client, so the message sizes are repeated. gRPC would otherwise wait up to two
@@ -46,11 +54,13 @@ class Tls:
         root_certificates: Whom to trust; the system's authorities by default.
         private_key: The client's own key, where the server asks who calls.
         certificate_chain: The certificate that belongs to it.
+        server_name: The name the server's certificate must bear, where it is addressed by its number.
     """
 
     root_certificates: Path | None = None
     private_key: Path | None = None
     certificate_chain: Path | None = None
+    server_name: str | None = None
 
 
 def refuse_plaintext(url: str, *, encrypted: bool, insecure: bool) -> None:
@@ -59,7 +69,7 @@ def refuse_plaintext(url: str, *, encrypted: bool, insecure: bool) -> None:
     Raises:
         UsageError: ``url`` does not name this machine alone, and the channel is neither encrypted nor wanted in clear.
     """
-    if encrypted or insecure or _stays_here(url):
+    if encrypted or insecure or stays_here(url):
         return
     fault = "is another machine, and raw frames would go there in clear"
     next_step = "set triton.ssl: true, or triton.insecure: true (--insecure) where the network itself protects them"
@@ -73,8 +83,8 @@ def open_client(url: str, tls: Tls | None, *, insecure: bool) -> InferenceServer
         UsageError: As :func:`refuse_plaintext`; or a file of ``tls`` cannot be read.
     """
     refuse_plaintext(url, encrypted=tls is not None, insecure=insecure)
-    credentials = _credentials(tls) if tls else None
-    return InferenceServerClient(url, creds=credentials, channel_args=_CHANNEL)
+    credentials = channel_credentials(tls) if tls else None
+    return InferenceServerClient(url, creds=credentials, channel_args=_CHANNEL + name_options(tls))
 
 
 def open_channel(url: str, tls: Tls | None, *, insecure: bool) -> grpc.Channel:
@@ -86,10 +96,20 @@ def open_channel(url: str, tls: Tls | None, *, insecure: bool) -> grpc.Channel:
     refuse_plaintext(url, encrypted=tls is not None, insecure=insecure)
     if tls is None:
         return grpc.insecure_channel(url, options=_CHANNEL)
-    return grpc.secure_channel(url, _credentials(tls), options=_CHANNEL)
+    return grpc.secure_channel(url, channel_credentials(tls), options=_CHANNEL + name_options(tls))
 
 
-def _credentials(tls: Tls) -> grpc.ChannelCredentials:
+def name_options(tls: Tls | None) -> list[tuple[str, str]]:
+    """Channel options that hold the server to ``tls.server_name``."""
+    return [("grpc.ssl_target_name_override", tls.server_name)] if tls and tls.server_name else []
+
+
+def channel_credentials(tls: Tls) -> grpc.ChannelCredentials:
+    """Read the files.
+
+    Raises:
+        UsageError: One cannot be read.
+    """
     files = (tls.root_certificates, tls.private_key, tls.certificate_chain)
     try:
         return grpc.ssl_channel_credentials(*(file.read_bytes() if file else None for file in files))
@@ -98,7 +118,7 @@ def _credentials(tls: Tls) -> grpc.ChannelCredentials:
         raise UsageError(error.filename, fault, "correct the path of the certificate or key") from None
 
 
-def _stays_here(url: str) -> bool:
+def stays_here(url: str) -> bool:
     """Whether a gRPC target can only be this machine: a socket file, ``localhost``, loopback addresses."""
     if url.startswith(("unix:", "unix-abstract:")):
         return True
