@@ -13,6 +13,7 @@ import torch
 
 from privseg.benchmark.runtimes import Engine, onnxruntime_engine, openvino_engine, pytorch_engine
 from privseg.params import BenchmarkProfile, Params
+from privseg.training.memory import is_out_of_memory
 
 __all__ = ["BATCHES", "LEAST_RUNS", "Timing", "best_batch", "measure_speed", "time_engine"]
 
@@ -108,7 +109,7 @@ def best_batch(measure: Callable[[int], Timing]) -> list[Timing]:
     """Time a GPU with one picture at once, and with as many as give the most pictures a second.
 
     Args:
-        measure: Times a batch of so many pictures; may raise ``torch.OutOfMemoryError``.
+        measure: Times a batch of so many pictures; what says that memory is short ends the search.
 
     Returns:
         One timing, or two if more at once are faster; none if not even one picture fits.
@@ -117,7 +118,9 @@ def best_batch(measure: Callable[[int], Timing]) -> list[Timing]:
     for batch in (1, *BATCHES):
         try:
             timings.append(measure(batch))
-        except torch.OutOfMemoryError:
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
             torch.cuda.empty_cache()
             break
     fastest = max(timings, key=lambda timing: timing.fps, default=None)

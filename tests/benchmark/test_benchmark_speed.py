@@ -93,17 +93,28 @@ def test_best_batch_of_a_gpu_is_the_one_with_most_pictures_a_second():
 
 
 @pytest.mark.parametrize(("fits", "kept"), [(0, []), (1, [1]), (4, [1, 4])])
-def test_batches_end_where_the_gpu_is_full(fits, kept):
+@pytest.mark.parametrize(
+    "full", [torch.OutOfMemoryError("full"), RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")]
+)
+def test_batches_end_where_the_gpu_is_full(fits, kept, full):
     tried = []
 
     def measure(batch):
         tried.append(batch)
         if batch > fits:
-            raise torch.OutOfMemoryError("full")
+            raise full
         return timing(batch, 10.0 * batch)
 
     assert [t.batch for t in best_batch(measure)] == kept
     assert tried == [batch for batch in (1, *BATCHES) if batch <= 2 * max(fits, 0.5)]
+
+
+def test_another_fault_is_not_taken_for_a_full_gpu():
+    def measure(batch):
+        raise RuntimeError("an illegal memory access was encountered")
+
+    with pytest.raises(RuntimeError, match="illegal"):
+        best_batch(measure)
 
 
 def test_every_runtime_gives_the_same_answer(blur):

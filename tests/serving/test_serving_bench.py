@@ -113,6 +113,16 @@ def test_a_runtime_that_answers_something_else_is_left_out_with_its_reason(tmp_p
     assert "its answer is off" in measured["fault"]
 
 
+def test_what_the_parity_stage_refused_is_left_out_with_its_reason(tmp_path: Path) -> None:
+    artifact = make_person_model(tmp_path / "bright")
+    record = dict(artifact.record) | {"runtimes": {"openvino_float32": {"precision": "float32", "may_serve": False}}}
+    (artifact.directory / "model.json").write_text(json.dumps(record))
+    np.savez(tmp_path / "pictures.npz", **dict(stacks(None, QUICK)))
+    way = {"runtime": "openvino", "precision": "f32", "threads": 1}
+    measured = measure_way(find_installation(), artifact.directory / "model.onnx", tmp_path, way, QUICK)
+    assert "openvino_float32 may not serve it" in measured["fault"]
+
+
 @pytest.mark.parametrize(("kind", "fault"), [("garbage", "does not run"), ("nan", "not computed")])
 def test_a_model_that_does_not_run_or_compute_is_named(tmp_path: Path, kind: Kind, fault: str) -> None:
     repository = tmp_path / "model_repository"

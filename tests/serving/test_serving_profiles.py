@@ -157,6 +157,20 @@ def test_a_model_that_cannot_compute_says_so_whatever_runtime_is_asked_for(
     assert "OpenVINO does not take this version (pixels are not computed)" in triton.log.read_text()
 
 
+def test_a_runtime_that_the_records_parity_stage_refused_does_not_serve(triton: ServedModel) -> None:
+    artifact = make_person_model(triton.repository / MODEL_NAME / "4")
+    refused = {"precision": "float32", "serves": False, "may_serve": False}
+    record = dict(artifact.record) | {"runtimes": {"openvino_float32": refused}}
+    (artifact.directory / "model.json").write_text(json.dumps(record))
+    with Endpoint(triton.grpc_url) as endpoint:
+        endpoint.load()
+        assert endpoint.infer(PICTURE)[1] == 4
+    running = triton.status()
+    assert running is not None
+    assert running.runtime == "onnxruntime f32, threads: 1"
+    assert "openvino_float32 may not serve it: on test pictures" in triton.log.read_text()
+
+
 def test_a_configuration_is_changed_by_command_only(tmp_path: Path) -> None:
     repository = tmp_path / "model_repository"
     before = ensure_config(repository).read_text()

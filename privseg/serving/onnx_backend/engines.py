@@ -12,14 +12,14 @@ This file runs in Triton's stub process and in the benchmark's, and imports noth
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
 
 INPUT_NAME = "IMAGE"
 OUTPUT_NAME = "PERSON"
-PRECISIONS = ("f32", "bf16")
+TYPES = {"f32": "float32", "bf16": "bfloat16"}  # as OpenVINO and as the records call them
 MAX_MEAN_DIFFERENCE = 1.0  # of 255; the bounds of a publication's golden frame
 MIN_MASK_AGREEMENT = 0.999
 _CHECKED_SIZE = (256, 320)
@@ -71,8 +71,8 @@ class OpenVinoEngine:
     def __init__(self, content: bytes, threads: int, precision: str) -> None:
         import openvino
 
-        if precision not in PRECISIONS:
-            raise ValueError(f"inference_precision {precision} is none of {', '.join(PRECISIONS)}")
+        if precision not in TYPES:
+            raise ValueError(f"inference_precision {precision} is none of {', '.join(TYPES)}")
         core = openvino.Core()
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -94,7 +94,12 @@ class OpenVinoEngine:
 
 
 def open_engine(
-    content: bytes, runtime: str, precision: str, threads: int, say: Callable[[str], Any] = print
+    content: bytes,
+    runtime: str,
+    precision: str,
+    threads: int,
+    say: Callable[[str], Any] = print,
+    record: Mapping[str, Any] | None = None,
 ) -> Engine:
     """Load a version in the runtime that is wanted, or in ONNX Runtime where that is not possible.
 
@@ -104,6 +109,7 @@ def open_engine(
         precision: ``f32`` or ``bf16``; ONNX Runtime knows ``f32`` only.
         threads: Threads it may use.
         say: Gets one line if ONNX Runtime stands in.
+        record: The content of ``model.json``; what it says of runtimes on many pictures outweighs the one drawn here.
 
     Raises:
         ValueError: The runtime is unknown.
@@ -116,14 +122,30 @@ def open_engine(
         return reference
     try:
         engine = OpenVinoEngine(content, threads, precision)
-        picture = drawn_picture(*_CHECKED_SIZE)
-        fault = difference(reference.run(picture), engine.run(picture))
+        fault = refusal(record or {}, engine)
+        if not fault:
+            picture = drawn_picture(*_CHECKED_SIZE)
+            fault = difference(reference.run(picture), engine.run(picture))
     except Exception as error:  # not installed, or any of its errors, which share no narrower base
         fault = " ".join(str(error).split())
     if fault:
         say(f"OpenVINO does not take this version ({fault[:300]}): ONNX Runtime runs it")
         return reference
     return engine
+
+
+def refusal(record: Mapping[str, Any], engine: Engine) -> str:
+    """Say in words why ``model.json`` does not let this engine run its version; empty if it does, or is silent.
+
+    ``runtimes`` is what the ``parity`` stage found when the version was made: by name ``precision`` and ``may_serve``.
+    """
+    found = record.get("runtimes")
+    for name, state in found.items() if isinstance(found, dict) else ():
+        same = name.startswith(engine.runtime) and state.get("precision") in (None, TYPES[engine.precision])
+        if same and state.get("may_serve") is not True:
+            fault = state.get("fault") or "on test pictures it answers otherwise than PyTorch and ONNX Runtime"
+            return f"model.json: {name} may not serve it: {fault}"
+    return ""
 
 
 def difference(expected: np.ndarray, found: np.ndarray) -> str:

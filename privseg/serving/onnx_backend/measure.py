@@ -1,9 +1,9 @@
 """Measure one way to run a model, in the environment and by the code of the backend: ``python measure.py REQUEST``.
 
-REQUEST is JSON: ``model``, path of ``model.onnx``; ``runtime``, ``precision``, ``threads``; ``pictures``, path of an
-``.npz`` with uint8 ``[N,H,W,3]`` RGB arrays, N at least the largest of ``batches``; ``batches``, pictures at once;
-``seconds``, how long each of them is measured; ``answers``, path of the ``.npz`` that gets the answers under the same
-names. What was measured is printed as JSON.
+REQUEST is JSON: ``model``, path of ``model.onnx``, its record beside it; ``runtime``, ``precision``, ``threads``;
+``pictures``, path of an ``.npz`` with uint8 ``[N,H,W,3]`` RGB arrays, N at least the largest of ``batches``;
+``batches``, pictures at once; ``seconds``, how long each of them is measured; ``answers``, path of the ``.npz`` that
+gets the answers under the same names. What was measured is printed as JSON.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ LEAST_RUNS, MOST_RUNS = 3, 200
 def measure(request: dict[str, Any]) -> dict[str, Any]:
     """Load, answer every picture, time every batch of every size."""
     notes: list[str] = []
-    content = Path(request["model"]).read_bytes()
+    model = Path(request["model"])
+    content, record = model.read_bytes(), json.loads(model.with_name("model.json").read_text(encoding="utf-8"))
     start = time.perf_counter()
-    engine = open_engine(content, request["runtime"], request["precision"], request["threads"], notes.append)
+    engine = open_engine(content, request["runtime"], request["precision"], request["threads"], notes.append, record)
     load_seconds = time.perf_counter() - start
     with np.load(request["pictures"]) as stored:
         pictures = {name: stored[name] for name in stored.files}

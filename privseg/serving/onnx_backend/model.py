@@ -32,8 +32,8 @@ DEFAULTS = {"runtime": "onnxruntime", "inference_precision": "f32", "intra_op_th
 INFO_NAME, INFO_TEXT = "privseg_backend_info", "The runtime a version runs in, its precision and threads; always 1"
 
 
-def read_verified(folder: Path) -> bytes:
-    """Return the bytes of ``model.onnx`` if they are what ``model.json`` records, else refuse.
+def read_verified(folder: Path) -> tuple[bytes, dict[str, Any]]:
+    """Return the bytes of ``model.onnx`` and the record, if they are what ``model.json`` records, else refuse.
 
     With ``PRIVSEG_VERIFY_KEY`` in the server's environment, the record must be signed, too.
     """
@@ -50,7 +50,7 @@ def read_verified(folder: Path) -> bytes:
         raise pb_utils.TritonModelException(f"{folder} refused: {signing.VERIFY_VARIABLE} {error}") from None
     if unsigned:
         raise pb_utils.TritonModelException(f"{folder} refused: model.json {unsigned}")
-    return content
+    return content, record
 
 
 def close_shared_memory() -> None:
@@ -69,13 +69,14 @@ class TritonPythonModel:
         close_shared_memory()
         given = json.loads(args["model_config"]).get("parameters", {})
         values = {key: given.get(key, {}).get("string_value", default) for key, default in DEFAULTS.items()}
-        content = read_verified(Path(args["model_repository"]) / args["model_version"])
+        content, record = read_verified(Path(args["model_repository"]) / args["model_version"])
         self.engine = open_engine(
             content,
             values["runtime"],
             values["inference_precision"],
             int(values["intra_op_thread_count"]),
             pb_utils.Logger.log_warn,
+            record,
         )
         self._tell(args["model_version"])
 
