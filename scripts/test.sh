@@ -22,7 +22,7 @@ part() {
 export -f part
 
 # the longest ones first: the last to end is then a short one
-first=(orchestration serving training streaming datasets)
+first=(e2e orchestration serving training datasets faults)
 folders=()
 for name in "${first[@]}"; do folders+=("tests/$name"); done
 for folder in tests/*/; do

@@ -12,6 +12,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Literal
@@ -23,6 +25,7 @@ from privseg.serving.config import ensure_config, write_config
 from privseg.serving.local_triton import LocalTriton, RunningTriton
 from privseg.serving.profiles import RuntimeChoice, render_config
 from privseg.serving.supervisor import DELAYS, Supervisor, supervised
+from privseg.serving.triton_state import processes
 
 __all__ = ["Kind", "ServedModel", "make_person_model", "running_triton"]
 
@@ -126,6 +129,23 @@ class ServedModel:
     def supervised(self, *, delays: tuple[float, ...] = DELAYS) -> contextlib.AbstractContextManager[Supervisor]:
         """Mend the server inside the ``with`` block, as ``privseg triton up`` does; stop or kill it outside of it."""
         return supervised(self._server, delays=delays)
+
+    @contextlib.contextmanager
+    def hanging(self) -> Iterator[None]:
+        """Let the processes behind the model hang inside the ``with`` block: requests arrive, no answer does.
+
+        Triton takes a process that is silent for more than a second or two for dead, and refuses what comes then.
+        """
+        running = self._server.status()
+        stubs = set() if running is None else set(processes(running)) - {running.pid}
+        for stub in stubs:
+            os.kill(stub, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for stub in stubs:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(stub, signal.SIGCONT)
 
     def kill(self) -> None:
         """End server and stubs by SIGKILL."""

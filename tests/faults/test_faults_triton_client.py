@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from privseg.testing.triton import ServedModel, make_person_model, running_trito
 pytestmark = pytest.mark.slow
 
 SECONDS = 60.0
+QUEUE = 4
 SERVED = [kind for kind in KINDS if kind != "local"]
 CLIENT = """
 import sys, numpy as np
@@ -49,7 +51,7 @@ def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedModel]:
     folder = tmp_path_factory.mktemp("triton")
     config = folder / "model_repository" / MODEL_NAME / CONFIG_FILE
     config.parent.mkdir(parents=True)
-    config.write_text(re.sub(r"max_queue_size: \d+", "max_queue_size: 4", render_config()))
+    config.write_text(re.sub(r"max_queue_size: \d+", f"max_queue_size: {QUEUE}", render_config()))
     with running_triton(folder) as server:
         yield server
 
@@ -160,28 +162,44 @@ def test_restarted_while_nobody_asked(triton: ServedModel, kind: BackendKind) ->
 
 @pytest.mark.parametrize("kind", SERVED)
 def test_killed_with_requests_in_flight(triton: ServedModel, kind: BackendKind) -> None:
-    image = np.full((1, 1536, 1536, 3), 9, np.uint8)
-    with opened(triton, kind) as backend:
-        assert ask(backend, 0) is None
-        for number in range(1, 4):
-            backend.submit(number, image)
-        triton.kill()
-        for number in range(1, 4):
-            with pytest.raises(NoAnswer) as caught:
-                backend.result(number)
-            assert caught.value.reason in {Withheld.SERVER_GONE, Withheld.NO_ANSWER}
-        assert {ask(backend, number) for number in range(4, 40)} == {Withheld.SERVER_GONE}
-    triton.restart()
+    image = np.full((1, 64, 64, 3), 9, np.uint8)
+    try:
+        with opened(triton, kind) as backend:
+            assert ask(backend, 0) is None
+            with triton.hanging():
+                for number in range(1, 4):
+                    backend.submit(number, image)
+                triton.kill()
+            for number in range(1, 4):
+                with pytest.raises(NoAnswer) as caught:
+                    backend.result(number)
+                assert caught.value.reason in {Withheld.SERVER_GONE, Withheld.NO_ANSWER}
+            assert {ask(backend, number) for number in range(4, 40)} == {Withheld.SERVER_GONE}
+    finally:
+        triton.restart()
+
+
+def waiting(triton: ServedModel) -> int:
+    """How many requests wait in the server's queue."""
+    with urllib.request.urlopen(triton.metrics_url) as response:  # noqa: S310 - loopback
+        text = response.read().decode()
+    return sum(
+        int(found) for found in re.findall(r"^nv_inference_pending_request_count\{.*\} (\d+)", text, re.MULTILINE)
+    )
 
 
 @pytest.mark.parametrize("kind", SERVED)
 def test_a_full_queue_refuses_and_is_no_dead_server(triton: ServedModel, kind: BackendKind) -> None:
-    image = np.full((1, 1024, 1024, 3), 7, np.uint8)
+    image = np.full((1, 512, 512, 3), 7, np.uint8)
     with opened(triton, kind, max_in_flight=16) as one, opened(triton, kind, max_in_flight=16) as other:
+        with triton.hanging():  # until the queue is full: the other two dozens come to it
+            for number in range(16):
+                one.submit(number, image)
+                other.submit(number, image)
+            deadline = time.monotonic() + SECONDS
+            while waiting(triton) < QUEUE:
+                assert time.monotonic() < deadline
         reasons = []
-        for number in range(16):
-            one.submit(number, image)
-            other.submit(number, image)
         for backend, number in itertools.product((one, other), range(16)):
             try:
                 assert (backend.result(number).probability == 7).all()
