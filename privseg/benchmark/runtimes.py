@@ -70,7 +70,7 @@ def onnxruntime_session(onnx: bytes, threads: int) -> Any:
 
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     options.log_severity_level = 4  # what fails is raised
     return ort.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
 

@@ -64,18 +64,21 @@ class RuntimeChoice:
         inference_precision: ``f32``, or for OpenVINO ``bf16``.
         threads: Threads of an instance.
         instances: Instances, each a process with the model in its memory.
+        at_once: Pictures that go through the model together, of those that Triton hands over together.
     """
 
     runtime: str = "onnxruntime"
     inference_precision: str = "f32"
     threads: int = 2
     instances: int = 1
+    at_once: int = 1
 
     def __post_init__(self) -> None:
         """Raise UsageError for what the backend would refuse."""
         known = self.runtime in ("onnxruntime", "openvino") and self.inference_precision in ("f32", "bf16")
         reference = self.runtime == "openvino" or self.inference_precision == "f32"
-        if not (known and reference and 1 <= self.threads <= 1024 and 1 <= self.instances <= 64):
+        counts = 1 <= self.threads <= 1024 and 1 <= self.instances <= 64 and 1 <= self.at_once <= MAX_BATCH
+        if not (known and reference and counts):
             raise UsageError(self, "is no way to run a version", "measure again: privseg bench serve")
 
 
@@ -112,10 +115,11 @@ dynamic_batching {{{preferred}
 }}
 """
 _LOCAL: Final = """
-# The first two are for privseg's backend; `privseg bench serve` measures them.
+# All but the threads are for privseg's backend; `privseg bench serve` measures them.
 parameters {{ key: "runtime" value {{ string_value: "{runtime}" }} }}
 parameters {{ key: "inference_precision" value {{ string_value: "{precision}" }} }}
 parameters {{ key: "intra_op_thread_count" value {{ string_value: "{threads}" }} }}
+parameters {{ key: "pictures_at_once" value {{ string_value: "{at_once}" }} }}
 """
 _ACCELERATED: Final = f"""
 optimization {{
@@ -175,7 +179,12 @@ def render_config(profile: Profile = "local", choice: RuntimeChoice | None = Non
         preferred="" if local else _PREFERRED,
     )
     if local:
-        own = _LOCAL.format(runtime=choice.runtime, precision=choice.inference_precision, threads=choice.threads)
+        own = _LOCAL.format(
+            runtime=choice.runtime,
+            precision=choice.inference_precision,
+            threads=choice.threads,
+            at_once=choice.at_once,
+        )
     else:
         own = _ACCELERATED if profile == "onnxruntime-gpu" else ""
     sizes = [(1, 512, 512)] if local else [(b, *size) for size in ((512, 512), (704, 1280)) for b in (1, MAX_BATCH)]

@@ -14,7 +14,7 @@ from privseg.privacy.filters.base import Method
 from privseg.privacy.masks import MaskPolicy
 from privseg.streaming.camera import run_camera
 from privseg.streaming.places import refuse_shared_files
-from privseg.streaming.process import forbid_core_dumps, stop_on_signals
+from privseg.streaming.process import forbid_core_dumps, keep_freed_memory, stop_on_signals
 from privseg.streaming.report import CameraReport, write_report
 from privseg.streaming.segmenter import SegmenterBackend
 from privseg.streaming.segmenter_local import LocalSegmenter
@@ -160,6 +160,7 @@ def anonymize_file(
         KeyboardInterrupt: SIGINT or SIGTERM came (in the main thread); ``out`` is what it was before.
     """
     forbid_core_dumps()
+    keep_freed_memory()
     refuse_shared_files([source], {"output": out, "report": report, "metrics file": metrics_file})
     camera = VideoSource(source, realtime=realtime)
     telemetry, interrupt = Telemetry(), Event()

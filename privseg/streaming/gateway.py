@@ -21,7 +21,7 @@ from privseg.streaming.backends import configured_backend
 from privseg.streaming.camera import run_camera
 from privseg.streaming.config import CameraConfig, GatewayConfig
 from privseg.streaming.places import refuse_shared_files
-from privseg.streaming.process import forbid_core_dumps, stop_on_signals
+from privseg.streaming.process import forbid_core_dumps, keep_freed_memory, stop_on_signals
 from privseg.streaming.report import CameraReport
 from privseg.streaming.segmenter import SegmenterBackend
 from privseg.streaming.sinks import H264FileSink, output_format
@@ -105,6 +105,7 @@ def run_until_stopped(
         Exception: What ended the first camera, in the order of the configuration, that did not get through.
     """
     forbid_core_dumps()
+    keep_freed_memory()
     stop = threading.Event()
 
     def say(line: str) -> None:

@@ -139,8 +139,8 @@ def _load(content: bytes, directory: Path, threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    # Idle threads would otherwise spin, and decoding and encoding need those cores.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Between frames threads would spin on, and decoding and encoding need those cores.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's errors share no narrower base

@@ -25,7 +25,7 @@ QUICK = Effort(sizes=((64, 96), (96, 64)), batches=(1, 2), pictures=3, seconds=0
 
 
 def figure(runtime: str, precision: str, threads: int, p50_ms: float, batch: int = 1) -> dict[str, Any]:
-    where = {"height": 64, "width": 96, "batch": batch}
+    where = {"height": 64, "width": 96, "batch": batch, "fps": 1000 * batch / p50_ms}
     return {"runtime": runtime, "precision": precision, "threads": threads, "p50_ms": p50_ms} | where
 
 
@@ -44,6 +44,10 @@ def test_the_fastest_whose_answers_hold_is_chosen() -> None:
         figure("onnxruntime", "f32", 2, 1.0, batch=2),  # one picture at a time decides
     ]
     assert choose(figures, ALL_HOLD, QUICK) == RuntimeChoice("openvino", "bf16", 2)
+    figures += [figure("openvino", "bf16", 2, 39.0, batch=2), figure("openvino", "bf16", 1, 1.0, batch=2)]
+    assert choose(figures, ALL_HOLD, QUICK).at_once == 1  # two together are hardly faster
+    figures.append(figure("openvino", "bf16", 2, 40.0, batch=3))
+    assert choose(figures, ALL_HOLD, QUICK) == RuntimeChoice("openvino", "bf16", 2, at_once=3)
     off = [*ALL_HOLD[:2], holds("openvino", "bf16"), holds("openvino", "bf16", held=False)]  # at another size
     assert choose(figures, off, QUICK) == RuntimeChoice("openvino", "f32", 2)
 

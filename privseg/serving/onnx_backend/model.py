@@ -6,7 +6,10 @@ directories work here and in the official container. It runs in Triton's stub pr
 therefore imports nothing of privseg.
 
 Parameters of ``config.pbtxt``: ``runtime`` (``onnxruntime``, ``openvino``), ``inference_precision`` (``f32``,
-``bf16``), ``intra_op_thread_count``. What runs indeed is the metric ``privseg_backend_info``.
+``bf16``), ``intra_op_thread_count``, ``pictures_at_once``. What runs indeed is the metric ``privseg_backend_info``.
+
+Triton hands over several requests together. On few processors it is faster to run them one by one, for what a picture's
+layers leave in the cache is still there; ``pictures_at_once`` says how many go through the model together.
 """
 
 from __future__ import annotations
@@ -15,20 +18,26 @@ import contextlib
 import hashlib
 import json
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import signing  # beside this file, in the backend's directory
 import triton_python_backend_utils as pb_utils
-from engines import open_engine  # beside this file, in the backend's directory
+from engines import open_engine, require_answer  # beside this file, in the backend's directory
 
 SHARED_MEMORY = "/dev/shm/"  # noqa: S108 - where Triton puts it
 INPUT_NAME = "IMAGE"
 OUTPUT_NAME = "PERSON"
 SIZE_MULTIPLE = 32
-# Each parameter of config.pbtxt and its value where it is absent; the last one has the compiled backend's name.
-DEFAULTS = {"runtime": "onnxruntime", "inference_precision": "f32", "intra_op_thread_count": "2"}
+# Each parameter of config.pbtxt and its value where it is absent; that of the threads has the compiled backend's name.
+DEFAULTS = {
+    "runtime": "onnxruntime",
+    "inference_precision": "f32",
+    "intra_op_thread_count": "2",
+    "pictures_at_once": "1",
+}
 INFO_NAME, INFO_TEXT = "privseg_backend_info", "The runtime a version runs in, its precision and threads; always 1"
 
 
@@ -78,6 +87,8 @@ class TritonPythonModel:
             pb_utils.Logger.log_warn,
             record,
         )
+        require_answer(self.engine)
+        self.at_once = max(1, int(values["pictures_at_once"]))
         self._tell(args["model_version"])
 
     def _tell(self, version: str) -> None:
@@ -108,11 +119,22 @@ class TritonPythonModel:
             else:
                 groups[height, width].append((position, images))
         for members in groups.values():
-            self._run(members, responses)
+            for together in self._portions(members):
+                self._run(together, responses)
         return responses
 
+    def _portions(self, members: list[tuple[int, np.ndarray]]) -> Iterator[list[tuple[int, np.ndarray]]]:
+        """Divide requests of one picture size; a single request is never divided."""
+        portion: list[tuple[int, np.ndarray]] = []
+        for member in members:
+            if portion and sum(len(images) for _, images in portion) + len(member[1]) > self.at_once:
+                yield portion
+                portion = []
+            portion.append(member)
+        yield portion
+
     def _run(self, members: list[tuple[int, np.ndarray]], responses: list[Any]) -> None:
-        """Run requests of one picture size as one batch and fill in their responses."""
+        """Run requests of one picture size together and fill in their responses."""
         batch = members[0][1] if len(members) == 1 else np.concatenate([images for _, images in members])
         fault = ""
         try:
