@@ -112,11 +112,19 @@ def model_verify(
 
 
 @model_app.command("list")
-def model_list(data: DataOption = None, home: HomeOption = None, as_json: JsonOption = False) -> None:
+def model_list(
+    data: DataOption = None,
+    home: HomeOption = None,
+    live: Annotated[bool, typer.Option("--live", help="Ask every server what it has loaded and answered.")] = False,
+    as_json: JsonOption = False,
+) -> None:
     """List the versions in the model repository: which one serves, and what was rejected and why."""
-    from privseg.serving.overview import overview
+    from privseg.serving.overview import overview, with_requests
 
-    entries = overview(pipeline.model_repository(home or pipeline.default_home(data)))
+    place = home or pipeline.default_home(data)
+    entries = overview(pipeline.model_repository(place))
+    if live:
+        entries = with_requests(entries, pipeline.triton_endpoints(place), publishing.triton_access())
     if as_json:
         print(json.dumps([entry.to_dict() for entry in entries], indent=2))
         return
@@ -126,11 +134,13 @@ def model_list(data: DataOption = None, home: HomeOption = None, as_json: JsonOp
             f"{entry.state} (was {entry.promoted_from})" if entry.promoted_from else entry.state,
             *(str(value or "-")[:25] for value in (entry.candidate, entry.dataset_version, entry.created)),
             (entry.sha256 or "-")[:12],
+            *(str(count) for count in (entry.servers, entry.answered, entry.failed) if count is not None),
             entry.reason,
         ]
         for entry in entries
     ]
-    show_table(["version", "state", "candidate", "dataset", "created", "sha256", "reason"], rows)
+    counts = ["servers", "answered", "failed"] if live else []
+    show_table(["version", "state", "candidate", "dataset", "created", "sha256", *counts, "reason"], rows)
 
 
 @model_app.command("prune")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -16,7 +17,7 @@ from privseg.serving.access import Access
 from privseg.serving.artifact import INPUT_NAME, MODEL_NAME, OUTPUT_NAME
 from privseg.triton_channel import channel_credentials, name_options, stays_here
 
-__all__ = ["Endpoint"]
+__all__ = ["Endpoint", "Requests"]
 
 _LOAD_SECONDS: Final = 300.0  # a TensorRT engine may be built at the first load
 _ANSWER_SECONDS: Final = 60.0
@@ -32,6 +33,19 @@ _CHANNEL: Final = [
     ("grpc.max_receive_message_length", -1),
 ]
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """What became of the requests for one version.
+
+    Attributes:
+        answered: Requests that got an answer.
+        failed: Requests that the model or the server gave up.
+    """
+
+    answered: int
+    failed: int
 
 
 class Endpoint:
@@ -97,6 +111,18 @@ class Endpoint:
                 )
             )
         )
+
+    def statistics(self) -> dict[int, Requests]:
+        """Count what the server was asked since it loaded each version: ``nv_inference_request_*`` of its metrics."""
+        found: Any = self._ask(
+            lambda: self._client.get_inference_statistics(
+                MODEL_NAME, headers=self._headers, client_timeout=_ANSWER_SECONDS
+            )
+        )
+        return {
+            int(entry.version): Requests(entry.inference_stats.success.count, entry.inference_stats.fail.count)
+            for entry in found.model_stats
+        }
 
     def infer(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int]:
         """Ask for a segmentation as a client does, without naming a version.

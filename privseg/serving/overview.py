@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from privseg.errors import GateFailedError
+from privseg.serving.access import Access
 from privseg.serving.history import read_history
 from privseg.serving.rejected import list_rejected
+from privseg.serving.replicas import Replicas
 from privseg.serving.versions import accepted, list_versions, read_record
 
-__all__ = ["Entry", "overview"]
+__all__ = ["Entry", "overview", "with_requests"]
+
+_ON_DISK: Final = ("serves", "kept", "unchecked", "damaged")  # and not a rejected one that had the same number
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,8 @@ class Entry:
         promoted_from: The version this model was before, where an older one was promoted.
         reason: Why it was rejected, or what is damaged; ''.
         time: When that was, UTC; ''.
+        servers: Servers that have it loaded; None where none was asked, as for the two below.
+        answered, failed: Requests since those loaded it, as their metrics count them.
     """
 
     version: int | None
@@ -37,6 +44,9 @@ class Entry:
     promoted_from: int | None = None
     reason: str = ""
     time: str = ""
+    servers: int | None = None
+    answered: int | None = None
+    failed: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -65,6 +75,23 @@ def overview(repository: Path) -> list[Entry]:
         record = {"sha256": rejected.sha256 or None}
         entries.append(_entry(rejected.version, rejected.kind, record, reason=rejected.reason, time=rejected.time))
     return entries
+
+
+def with_requests(entries: list[Entry], endpoints: Sequence[str], access: Access | None = None) -> list[Entry]:
+    """Ask every server what it has loaded and what it answered; add up for each version.
+
+    Raises:
+        UsageError: An endpoint is none, or the servers' key would go to another machine in clear.
+        ServerUnavailableError: A server cannot be reached.
+    """
+    with Replicas(endpoints, access) as replicas:
+        seen = [server.statistics() for server in replicas.servers]
+    counted = []
+    for entry in entries:
+        here = [counts[entry.version] for counts in seen if entry.state in _ON_DISK and entry.version in counts]
+        sums = {name: sum(getattr(requests, name) for requests in here) for name in ("answered", "failed")}
+        counted.append(replace(entry, servers=len(here), **sums))
+    return counted
 
 
 def _entry(version: int | None, state: str, record: dict[str, Any], **more: Any) -> Entry:

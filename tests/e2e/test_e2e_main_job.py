@@ -14,21 +14,27 @@ from pathlib import Path
 from typing import Any
 
 import av
+import dvc.api
 import pytest
 
+from privseg.errors import GateFailedError
 from privseg.serving import local_triton
-from privseg.serving.artifact import MODEL_NAME
+from privseg.serving.admin import Endpoint
+from privseg.serving.artifact import MODEL_NAME, read_artifact
 from privseg.serving.shipped import SHIPPED
-from privseg.serving.versions import current, list_versions
+from privseg.serving.versions import current, list_versions, read_record
 from privseg.testing.airflow import airflow, standalone
 from privseg.testing.datasets import make_tiny_pairs
 from privseg.testing.triton import make_person_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
+SIGNING_KEY = "known-to-nobody-but-the-signer-0123456789"
+
 
 def privseg(*arguments: str, home: Path | None = None, data: Path | None = None) -> subprocess.CompletedProcess[str]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PRIVSEG_")}
+    environment["PRIVSEG_SIGNING_KEY"] = SIGNING_KEY
     if home is not None:
         environment["PRIVSEG_HOME"] = str(home)
     if data is not None:
@@ -111,6 +117,28 @@ def test_the_published_record_says_where_the_model_comes_from(job: MainJob) -> N
         check=True,
     )
     assert revision.stdout.strip() == "commit"
+
+
+def test_dvc_names_the_model_that_triton_serves(job: MainJob) -> None:
+    root = str(job.home / "workspace")
+    named = dvc.api.artifacts_show(MODEL_NAME, stage="prod", repo=root)
+    record = json.loads(dvc.api.read(f"{named['path']}/model.json", repo=root, rev=named["rev"]))
+    running = local_triton.status(job.home / "triton")
+    assert running is not None
+    with Endpoint(running.grpc_url) as endpoint:
+        (serving,) = endpoint.statistics()
+    assert serving == 2
+    assert record["sha256"] == read_record(job.home / "model_repository", serving)["sha256"]
+
+
+def test_the_model_is_signed_and_the_key_is_written_nowhere(job: MainJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRIVSEG_VERIFY_KEY", SIGNING_KEY)
+    assert read_artifact(job.home / "model_repository" / MODEL_NAME / "2").record["signature"]["algorithm"]
+    monkeypatch.setenv("PRIVSEG_VERIFY_KEY", SIGNING_KEY[::-1])
+    with pytest.raises(GateFailedError, match="signature"):
+        read_artifact(job.home / "model_repository" / MODEL_NAME / "2")
+    found = subprocess.run(["grep", "-rlF", SIGNING_KEY, str(job.home)], capture_output=True, text=True, check=False)
+    assert (found.stdout, found.returncode) == ("", 1)
 
 
 def test_a_second_run_reuses_everything(job: MainJob) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -114,6 +116,36 @@ def test_the_overview_says_which_one_serves(served: ServedModel) -> None:
     assert entries[versions[-1]]["candidate"] == "test_green"
     table = CliRunner().invoke(app, ["model", "list"]).stdout
     assert "serves" in table
+
+
+def metric(served: ServedModel, name: str) -> dict[int, int]:
+    """A counter of Triton's metrics, by version."""
+    with urllib.request.urlopen(served.metrics_url) as response:  # noqa: S310 - loopback
+        text = response.read().decode()
+    counted: dict[int, int] = {}
+    for version, value in re.findall(rf'^{name}\{{.*version="(\d+)".*\}} (\d+)', text, re.MULTILINE):
+        counted[int(version)] = counted.get(int(version), 0) + int(value)
+    return counted
+
+
+def test_after_a_promotion_the_list_and_the_servers_metrics_agree(served: ServedModel, tmp_path: Path) -> None:
+    promoted = ask("promote", str(tmp_path / "inverse"))
+    version = promoted["version"]  # type: ignore[index,call-overload]
+    for _ in range(7):
+        assert_serves(served, "inverse", version)
+    with Endpoint(served.grpc_url) as endpoint, pytest.raises(GateFailedError):
+        endpoint.infer(np.zeros((1, 33, 33, 3), np.uint8))
+    entries = {entry["version"]: entry for entry in ask("list", "--live")}  # type: ignore[attr-defined]
+    answered, failed = (metric(served, f"nv_inference_request_{name}") for name in ("success", "failure"))
+    assert set(answered) == {version}  # nothing else is loaded
+    assert entries[version]["state"] == "serves"
+    assert entries[version]["servers"] == 1
+    assert (entries[version]["answered"], entries[version]["failed"]) == (answered[version], failed[version])
+    assert answered[version] >= 7
+    assert failed[version] == 1
+    others = [entry for number, entry in entries.items() if number != version]
+    assert {(entry["servers"], entry["answered"]) for entry in others} == {(0, 0)}
+    assert "answered" in CliRunner().invoke(app, ["model", "list", "--live"]).stdout
 
 
 def test_verification_names_a_damaged_version_and_a_server_that_answers_otherwise(
