@@ -40,8 +40,8 @@ class Requests:
     """What became of the requests for one version.
 
     Attributes:
-        answered: Requests that got an answer.
-        failed: Requests that the model or the server gave up.
+        answered: Requests that the model answered; Triton counts those among them that the local backend refused.
+        failed: Requests that did not get through to an answer.
     """
 
     answered: int
@@ -113,7 +113,11 @@ class Endpoint:
         )
 
     def statistics(self) -> dict[int, Requests]:
-        """Count what the server was asked since it loaded each version: ``nv_inference_request_*`` of its metrics."""
+        """Count what the server was asked since it loaded each version.
+
+        Of a version that it loads for the first time, that is ``nv_inference_request_*`` of its metrics, which go on
+        counting when a version comes back.
+        """
         found: Any = self._ask(
             lambda: self._client.get_inference_statistics(
                 MODEL_NAME, headers=self._headers, client_timeout=_ANSWER_SECONDS

@@ -32,7 +32,7 @@ class Entry:
         reason: Why it was rejected, or what is damaged; ''.
         time: When that was, UTC; ''.
         servers: Servers that have it loaded; None where none was asked, as for the two below.
-        answered, failed: Requests since those loaded it, as their metrics count them.
+        answered, failed: Requests since those loaded it.
     """
 
     version: int | None

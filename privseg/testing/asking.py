@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from types import TracebackType
 from typing import Self
 
@@ -28,6 +29,7 @@ class AskingClients:
             ``[(1, 20), (2, 31)]``.
         answers: For each version, the first answer it gave: uint8 ``[1,H,W]``.
         differing: For each version, how many answers were not that one.
+        gaps: Seconds between one answer and the next that the same client got, failures between them or not.
     """
 
     def __init__(self, url: str, picture: NDArray[np.uint8], *, count: int = 4) -> None:
@@ -35,6 +37,7 @@ class AskingClients:
         self.versions: list[list[tuple[int, int]]] = [[] for _ in range(count)]
         self.answers: dict[int, NDArray[np.uint8]] = {}
         self.differing: dict[int, int] = {}
+        self.gaps: list[float] = []
         self._url, self._picture = url, picture
         self._changed = threading.Condition()
         self._done = threading.Event()
@@ -57,6 +60,7 @@ class AskingClients:
         return sum(times for _, times in self.versions[number])
 
     def _ask(self, number: int) -> None:
+        last = None
         with Endpoint(self._url) as endpoint:
             while not self._done.is_set():
                 try:
@@ -66,7 +70,11 @@ class AskingClients:
                         self.failures.append(error)
                         self._changed.notify_all()
                     continue
+                now = time.monotonic()
                 with self._changed:
+                    if last is not None:
+                        self.gaps.append(now - last)
+                    last = now
                     self._remember(number, person, version)
                     self._changed.notify_all()
 

@@ -248,6 +248,19 @@ def test_a_new_user_is_protected_by_the_shipped_model_at_once(job: MainJob, tmp_
         local_triton.down(home / "triton")
 
 
+@pytest.mark.skipif(current(SHIPPED) is None, reason="this checkout comes without a model")
+def test_local_protects_a_recording_without_any_server(job: MainJob, tmp_path: Path) -> None:
+    out, report = tmp_path / "out.mp4", tmp_path / "report.json"
+    clip, home = job.home / "out" / "scene.mp4", tmp_path / "home"
+    done = privseg(
+        "anonymize", str(clip), str(out), "--local", "--max-frames", "20", "--report", str(report), home=home
+    )
+    assert done.returncode == 0, done.stderr
+    written = json.loads(report.read_text())
+    assert (written["frames_out"], written["frames_blanked"], written["model_versions"]) == (20, 0, ["1"])
+    assert local_triton.status(home / "triton") is None
+
+
 def test_without_triton_nothing_is_written(job: MainJob, tmp_path: Path) -> None:
     out = tmp_path / "out.mp4"
     done = privseg("anonymize", str(job.home / "out" / "scene.mp4"), str(out), home=tmp_path / "no-server-here")

@@ -41,13 +41,15 @@ def test_clients_notice_nothing_of_fifty_promotions_and_twenty_roll_backs(tmp_pa
     seconds: dict[str, list[float]] = {"publish": [], "promote": [], "roll_back": []}
     with running_triton(tmp_path / "served", kind=None) as triton:
         repository = triton.repository
-        how: dict[str, Any] = {"endpoints": [triton.grpc_url], "skip_smoke_load": "measured without"}
+        how: dict[str, Any] = {"endpoints": [triton.grpc_url]}
 
         def timed(name: str, version: int, started: float) -> None:
             seconds[name].append(round(time.monotonic() - started, 3))
             candidates[version] = str(read_record(repository, version)["candidate"])
 
         timed("publish", publish(repository, tmp_path / "bright", **how).version, time.monotonic())
+        with AskingClients(triton.grpc_url, PICTURE, count=CLIENTS) as quiet:
+            quiet.wait_for_more(100, seconds=300)
         with AskingClients(triton.grpc_url, PICTURE, count=CLIENTS) as clients:
             for number in range(PROMOTIONS):
                 clients.wait_for_more(2, seconds=300)
@@ -75,6 +77,9 @@ def test_clients_notice_nothing_of_fifty_promotions_and_twenty_roll_backs(tmp_pa
             "failures": [str(failure) for failure in clients.failures[:10]],
             "wrong": sum(clients.differing.values()),
             "versions_seen": len(clients.answers),
+            "longest_gap_seconds": round(max(clients.gaps), 3),
+            "median_gap_seconds": round(float(np.median(clients.gaps)), 4),
+            "longest_gap_seconds_without_promotions": round(max(quiet.gaps), 3),
             "median_seconds": {name: float(np.median(values)) for name, values in seconds.items()},
             "longest_seconds": {name: max(values) for name, values in seconds.items()},
             "processes_at_the_end": len(processes(running)),
