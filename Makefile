@@ -33,7 +33,7 @@ check: $(READY)  ## lint, types and import arrows only
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-soak: $(READY)  ## promotions and roll backs under load, for half an hour
+soak: $(READY)  ## fifty promotions and twenty roll backs under load, in minutes
 	@$(BIN)/python -m pytest -m soak tests/soak
 
 airflow: $(READY)  ## Airflow's page and scheduler on http://127.0.0.1:8080

@@ -27,7 +27,7 @@ folders=()
 for name in "${first[@]}"; do folders+=("tests/$name"); done
 for folder in tests/*/; do
     name=$(basename "$folder")
-    # what runs for half an hour has a verb of its own: make soak
+    # long load has a verb of its own: make soak
     [[ $name == soak || $name == __pycache__ || " ${first[*]} " == *" $name "* ]] || folders+=("tests/$name")
 done
 
