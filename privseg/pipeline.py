@@ -195,7 +195,8 @@ def audit(home: str, *, roll_back: bool = True) -> dict[str, Any]:
     elif len(list_versions(repository)) < 2:
         outcome = f"version {found.version} does not hold, and there is no older one to go back to"
     else:
-        previous = publishing.roll_back(home, reason=f"audit: {'; '.join(found.breaches)}")
+        reason = f"audit: {'; '.join(found.breaches)}"
+        previous = publishing.roll_back(home, reason=reason, expected=found.version)
         outcome = f"version {found.version} does not hold and was taken back; version {previous} serves again"
     write_audit(out, found, outcome)
     emit(f"audit: {outcome}; see {out / 'audit.html'}")

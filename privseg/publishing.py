@@ -249,8 +249,8 @@ def promote(home: str | Path, what: int | Path, *, skip_smoke_load: str | None =
     return published
 
 
-def roll_back(home: str | Path, *, reason: str = "") -> int:
-    """Take the newest version back, on every server; return the one that serves again.
+def roll_back(home: str | Path, *, reason: str = "", expected: int | None = None) -> int:
+    """Take the newest version back, on every server, if it is the ``expected`` one; return the one that serves again.
 
     Raises:
         PrivsegError: See `privseg.serving.repository.roll_back`.
@@ -258,7 +258,8 @@ def roll_back(home: str | Path, *, reason: str = "") -> int:
     from privseg.serving.repository import roll_back as take_back
 
     endpoints, access = triton_endpoints(home), triton_access()
-    version = take_back(model_repository(home), endpoints=endpoints, access=access, reason=reason)
+    repository = model_repository(home)
+    version = take_back(repository, endpoints=endpoints, access=access, reason=reason, expected=expected)
     assign_stage(home)
     return version
 

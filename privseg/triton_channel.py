@@ -46,6 +46,9 @@ _TARGET: Final = re.compile(r"(?:dns:(?:///)?|ipv4:|ipv6:)?(.+)", re.IGNORECASE)
 _HOST: Final = re.compile(r"\[(?P<six>[^\]]*)\](?::\d+)?|(?P<name>[^:]+)(?::\d+)?|(?P<bare>.*)")
 
 
+_NEXT: Final = "set triton.ssl: true, or triton.insecure: true (--insecure) where the network itself protects them"
+
+
 @dataclass(frozen=True, slots=True)
 class Tls:
     """Files (PEM) of an encrypted channel.
@@ -63,7 +66,7 @@ class Tls:
     server_name: str | None = None
 
 
-def refuse_plaintext(url: str, *, encrypted: bool, insecure: bool) -> None:
+def refuse_plaintext(url: str, *, encrypted: bool, insecure: bool, next_step: str = _NEXT) -> None:
     """Refuse to send raw frames in clear to another machine, unless ``insecure`` says that the network protects them.
 
     Raises:
@@ -72,7 +75,6 @@ def refuse_plaintext(url: str, *, encrypted: bool, insecure: bool) -> None:
     if encrypted or insecure or stays_here(url):
         return
     fault = "is another machine, and raw frames would go there in clear"
-    next_step = "set triton.ssl: true, or triton.insecure: true (--insecure) where the network itself protects them"
     raise UsageError(f"Triton at {url}", fault, next_step)
 
 

@@ -31,6 +31,7 @@ from privseg.triton_channel import refuse_plaintext
 __all__ = ["Audit", "ClipAudit", "Worst", "audit"]
 
 _DEADLINE: Final = 10.0
+_NEXT: Final = "set PRIVSEG_TRITON_TLS=1, or PRIVSEG_TRITON_INSECURE=1 where the network itself protects them"
 _PARITY_SIZES: Final = ((384, 640), (512, 512))
 
 
@@ -108,7 +109,8 @@ def audit(
 
     Raises:
         UsageError: The clips, or the key of the servers, would go to another machine in clear.
-        ServerUnavailableError: A server is down, or withholds more frames than the rules permit: nothing is known.
+        ServerUnavailableError: A server is down, has nothing loaded yet, or withholds more frames than the rules
+            permit; or another version was published meanwhile: nothing is known.
         GateFailedError: The repository has no version, or one that does not belong together.
         DataError: A golden clip cannot be used.
         StorageError: The clips cannot be written.
@@ -119,11 +121,13 @@ def audit(
     artifact = read_artifact(repository / MODEL_NAME / str(version))
     clips, access = golden_clips(folder, rules), access or Access()
     for url in resolve(endpoints):  # before anything is sent
-        refuse_plaintext(url, encrypted=access.tls is not None, insecure=access.insecure)
+        refuse_plaintext(url, encrypted=access.tls is not None, insecure=access.insecure, next_step=_NEXT)
     seen: list[_Replica] = []
 
     def look(server: Endpoint) -> None:
         """Keep what a replica did; nothing of one that went meanwhile."""
+        if not server.statistics():
+            raise ServerUnavailableError(server.url, "has no version loaded yet", "audit again when it is ready")
         replica = _parity(server, artifact, version)
         for clip in clips:
             witness = _watch(clip, server)
@@ -143,6 +147,9 @@ def audit(
     with Replicas(endpoints, access) as replicas:
         replicas.require_live()
         replicas.each(look)
+    if accepted(repository) != version:
+        fault = f"was followed by version {accepted(repository)} while it was audited"
+        raise ServerUnavailableError(f"version {version}", fault, "audit again: privseg audit")
     if not seen:
         raise ServerUnavailableError("Triton", "went before it was audited", "audit again when a replica is ready")
     totals = [replica.total for replica in seen]

@@ -41,7 +41,7 @@ class Access:
         """Read ``PRIVSEG_TRITON_ADMIN_KEY``, ``…_TLS``, ``…_ROOT_CERTIFICATES`` and so on.
 
         Raises:
-            UsageError: A switch is neither 1 nor 0, or a file is named that would not be used.
+            UsageError: A switch is neither 1 nor 0, a file is named that would not be used, or the key is none.
         """
         given = os.environ if variables is None else variables
         encrypted, insecure = _switch(given, _TLS), _switch(given, _INSECURE)
@@ -51,7 +51,10 @@ class Access:
             raise UsageError(named, "is given, but the channel is not encrypted", f"set {_TLS}=1")
         if (key is None) != (chain is None):
             raise UsageError(_KEY if key else _CHAIN, "is given alone", f"give both, {_KEY} and {_CHAIN}")
-        return cls(given.get(_ADMIN_KEY) or None, Tls(roots, key, chain) if encrypted else None, insecure)
+        admin_key = given.get(_ADMIN_KEY, "").strip()
+        if not (admin_key.isascii() and (not admin_key or admin_key.isprintable())):
+            raise UsageError(_ADMIN_KEY, "holds what no header can: not printable ASCII", "correct it")
+        return cls(admin_key or None, Tls(roots, key, chain) if encrypted else None, insecure)
 
     @property
     def headers(self) -> dict[str, str]:

@@ -22,7 +22,7 @@ __all__ = ["Endpoint", "Requests"]
 _LOAD_SECONDS: Final = 300.0  # a TensorRT engine may be built at the first load
 _ANSWER_SECONDS: Final = 60.0
 # A server that encrypts, or asks for another certificate, says no more than this to who does not know.
-_ENCRYPTION: Final = ("ssl", "certificate", "handshake", "socket closed", "connection reset")
+_ENCRYPTION: Final = ("ssl", "certificate", "handshake", "verification", "socket closed", "connection reset")
 _UNREACHABLE: Final = ("StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED", "StatusCode.CANCELLED")
 
 # A replica is asked directly, whatever proxy the environment names. Naming any argument drops the client's defaults,
@@ -116,13 +116,21 @@ class Endpoint:
         """Count what the server was asked since it loaded each version.
 
         Of a version that it loads for the first time, that is ``nv_inference_request_*`` of its metrics, which go on
-        counting when a version comes back.
+        counting when a version comes back. A server that has none loaded returns an empty dict.
+
+        Raises:
+            ServerUnavailableError: The server cannot be reached.
         """
-        found: Any = self._ask(
-            lambda: self._client.get_inference_statistics(
-                MODEL_NAME, headers=self._headers, client_timeout=_ANSWER_SECONDS
+        try:
+            found: Any = self._ask(
+                lambda: self._client.get_inference_statistics(
+                    MODEL_NAME, headers=self._headers, client_timeout=_ANSWER_SECONDS
+                )
             )
-        )
+        except GateFailedError as error:
+            if "is not available" in error.fault or "unknown model" in error.fault:
+                return {}
+            raise
         return {
             int(entry.version): Requests(entry.inference_stats.success.count, entry.inference_stats.fail.count)
             for entry in found.model_stats
@@ -159,6 +167,6 @@ class Endpoint:
             if error.status() in _UNREACHABLE:
                 fault, next_step = f"Triton does not answer ({message})", "run `privseg triton status`, start it, retry"
                 if any(word in message.lower() for word in _ENCRYPTION):
-                    next_step = "check PRIVSEG_TRITON_TLS and the certificates beside it"
+                    next_step = "check PRIVSEG_TRITON_TLS and the certificates beside it, then the server's log"
                 raise ServerUnavailableError(self.url, fault, next_step) from None
             raise GateFailedError(self.url, f"Triton refuses ({message})", "read the server's log") from None

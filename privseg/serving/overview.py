@@ -25,8 +25,9 @@ class Entry:
 
     Attributes:
         version: Its number; None for a refused candidate.
-        state: ``serves``, ``kept``, ``unchecked`` (a publisher is at work on it, or died), ``damaged``; else the kind
-            of rejection: ``rolled_back``, ``gatefailed``, ``interrupted``, ….
+        state: ``serves``, ``kept``, ``unchecked`` (a publisher is at work on it, or died), ``damaged``; ``loaded`` (a
+            server has it, the repository has not); else the kind of rejection: ``rolled_back``, ``gatefailed``,
+            ``interrupted``, ….
         candidate, dataset_version, created, sha256: From its record; None where it has none.
         promoted_from: The version this model was before, where an older one was promoted.
         reason: Why it was rejected, or what is damaged; ''.
@@ -91,6 +92,12 @@ def with_requests(entries: list[Entry], endpoints: Sequence[str], access: Access
         here = [counts[entry.version] for counts in seen if entry.state in _ON_DISK and entry.version in counts]
         sums = {name: sum(getattr(requests, name) for requests in here) for name in ("answered", "failed")}
         counted.append(replace(entry, servers=len(here), **sums))
+    listed = {entry.version for entry in entries if entry.state in _ON_DISK}
+    for version in sorted({version for counts in seen for version in counts} - listed):
+        here = [counts[version] for counts in seen if version in counts]
+        answered, failed = sum(r.answered for r in here), sum(r.failed for r in here)
+        loaded = Entry(version, "loaded", None, None, None, None, reason="a server has it, the repository has not")
+        counted.append(replace(loaded, servers=len(here), answered=answered, failed=failed))
     return counted
 
 

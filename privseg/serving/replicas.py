@@ -50,7 +50,7 @@ def _named(endpoints: Sequence[str]) -> dict[str, str | None]:
     names: dict[str, str | None] = {}
     for endpoint in endpoints:
         if not endpoint.startswith(_DNS):
-            names[endpoint] = None
+            names.setdefault(endpoint, None)
             continue
         name = endpoint.removeprefix(_DNS).rpartition(":")[0]
         for address in _addresses(endpoint):
@@ -60,12 +60,12 @@ def _named(endpoints: Sequence[str]) -> dict[str, str | None]:
 
 def _addresses(endpoint: str) -> list[str]:
     name, _, port = endpoint.removeprefix(_DNS).rpartition(":")
-    if not name or not port.isdigit():
+    if not name or not (port.isascii() and port.isdigit()):
         raise UsageError(endpoint, "names no host and port", "write dns:///triton-headless:8001")
     try:
         found = socket.getaddrinfo(name, int(port), type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
-    except OSError as error:
-        fault = f"resolves to no address ({error.strerror or error})"
+    except (OSError, UnicodeError) as error:  # the latter: no such name can be
+        fault = f"resolves to no address ({getattr(error, 'strerror', None) or error})"
         raise ServerUnavailableError(endpoint, fault, "check that a replica is ready, then retry") from None
     pairs = {(str(entry[4][0]), int(entry[4][1])) for entry in found}
     return [f"[{host}]:{number}" if ":" in host else f"{host}:{number}" for host, number in sorted(pairs)]

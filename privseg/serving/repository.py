@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from privseg.errors import PrivsegError, StorageError, UsageError
+from privseg.errors import GateFailedError, PrivsegError, StorageError, UsageError
 from privseg.serving.access import Access
 from privseg.serving.activation import activate, exam_of, reactivate, restore_all
 from privseg.serving.artifact import MODEL_NAME, Artifact, read_artifact
@@ -167,7 +167,14 @@ def promote(repository: Path, version: int, **how: Any) -> Published:
     return publish(repository, folder, promoted_from=version, **how)
 
 
-def roll_back(repository: Path, *, endpoints: Sequence[str], access: Access | None = None, reason: str = "") -> int:
+def roll_back(
+    repository: Path,
+    *,
+    endpoints: Sequence[str],
+    access: Access | None = None,
+    reason: str = "",
+    expected: int | None = None,
+) -> int:
     """Take the newest version back and return the one that serves again.
 
     When the roll back before was interrupted, or did not reach every server, this finishes it and goes no further.
@@ -177,9 +184,11 @@ def roll_back(repository: Path, *, endpoints: Sequence[str], access: Access | No
         endpoints: See `publish`.
         access: See `publish`.
         reason: Why, for the history; '': by hand.
+        expected: The version that is to go; another one, published meanwhile, stays.
 
     Raises:
         UsageError: There is no older version.
+        GateFailedError: The newest version is not the expected one; nothing was changed.
         ServerUnavailableError: A server is down; nothing was changed. Or it became so.
         GateFailedError: The older version is damaged; nothing was changed. Or a server does not serve it; the message
             names it. The others do, and the next call tries that one again.
@@ -196,6 +205,9 @@ def roll_back(repository: Path, *, endpoints: Sequence[str], access: Access | No
             previous = versions[-1]
         elif len(versions) < 2:
             raise UsageError(repository, "has no older version to go back to", "publish a model")
+        elif expected not in (None, versions[-1]):
+            fault = f"has version {versions[-1]} by now, not {expected}, which was to be taken back"
+            raise GateFailedError(repository, fault, "audit again: privseg audit")
         else:
             previous, newest = versions[-2:]
             reason = reason or "by hand"

@@ -28,8 +28,8 @@ def forbid_core_dumps() -> None:
 def keep_freed_memory() -> None:
     """Let the next frame have the memory of the last one, which glibc would hand back to the kernel in between.
 
-    Otherwise each frame of some megabytes costs thousands of page faults: two thirds of what it takes to send one by
-    gRPC (``benchmarks/serving.py``). Does nothing under another C library; cannot be undone.
+    Otherwise each frame of some megabytes costs thousands of page faults, most of what it takes to send one by gRPC
+    (``benchmarks/serving.py``). Does nothing under another C library; cannot be undone.
     """
     with contextlib.suppress(AttributeError, OSError):
         library = ctypes.CDLL(None)

@@ -30,7 +30,7 @@ __all__ = ["TritonSegmenter"]
 _GRACE_SECONDS: Final = 0.25
 _READY_SECONDS: Final = 5.0
 # A server that encrypts, or asks for another certificate, says no more than this to who does not know.
-_ENCRYPTION: Final = ("ssl", "certificate", "handshake", "socket closed", "connection reset")
+_ENCRYPTION: Final = ("ssl", "certificate", "handshake", "verification", "socket closed", "connection reset")
 
 
 @dataclass(frozen=True, slots=True)

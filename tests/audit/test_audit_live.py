@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 import yaml
 
-from privseg import pipeline
-from privseg.audit.clips import golden_clips
+from privseg import pipeline, publishing
+from privseg.audit import measure
+from privseg.audit.clips import Clip, golden_clips
+from privseg.audit.witness import Witness
 from privseg.errors import DataError, GateFailedError, ServerUnavailableError, UsageError
 from privseg.params import PARAMS_FILE, AuditParams, read_params_file
 from privseg.serving.admin import Endpoint
@@ -105,7 +107,9 @@ def test_every_replica_behind_a_name_is_audited(
 ) -> None:
     second = ServedModel(triton.repository, tmp_path / "second")
     try:
-        pairs = sorted(url.rpartition(":") for url in (triton.grpc_url, second.grpc_url))
+        pairs = sorted(
+            (url.rpartition(":") for url in (triton.grpc_url, second.grpc_url)), key=lambda pair: int(pair[2])
+        )
         resolve = socket.getaddrinfo
 
         def both(host: str, *rest: Any, **named: Any) -> Any:
@@ -127,6 +131,37 @@ def test_every_replica_behind_a_name_is_audited(
         assert len(found["breaches"]) == 1
     finally:
         second.kill()
+
+
+def test_a_version_published_meanwhile_is_neither_judged_nor_taken_back(
+    home: Path, triton: ServedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = list_versions(triton.repository)
+    newer, watch = before[-1] + 5, measure._watch
+
+    def publish_meanwhile(clip: Clip, server: Endpoint) -> Witness:
+        serve(triton, newer, "blank")
+        return watch(clip, server)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(measure, "_watch", publish_meanwhile)
+        with pytest.raises(ServerUnavailableError, match=f"followed by version {newer}"):
+            pipeline.audit(str(home))
+    assert list_versions(triton.repository) == [*before, newer]
+    with pytest.raises(GateFailedError, match=f"not {before[-1]}, which was to be taken back"):
+        publishing.roll_back(home, expected=before[-1])
+    assert pipeline.audit(str(home))["rolled_back_to"] == before[-1]
+
+
+def test_a_server_that_has_loaded_nothing_yet_ends_the_audit_without_a_verdict(
+    home: Path, triton: ServedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = list_versions(triton.repository)
+    with running_triton(tmp_path / "empty", kind=None) as empty:
+        monkeypatch.setenv("PRIVSEG_TRITON_ENDPOINTS", f"{triton.grpc_url},{empty.grpc_url}")
+        with pytest.raises(ServerUnavailableError, match="has no version loaded yet"):
+            pipeline.audit(str(home))
+    assert list_versions(triton.repository) == before
 
 
 def test_clips_go_to_another_machine_encrypted_or_not_at_all(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from privseg.params import PARAMS_FILE, read_params_file
 from privseg.serving.access import Access
 from privseg.serving.admin import Endpoint
 from privseg.serving.local_triton import LocalTriton
+from privseg.serving.replicas import resolve
 from privseg.serving.versions import list_versions
 from privseg.testing.authority import Authority
 from privseg.testing.triton import make_person_model
@@ -47,6 +48,8 @@ def test_the_environment_says_how_servers_are_spoken_to() -> None:
     [
         {"PRIVSEG_TRITON_TLS": "yes please"},
         {"PRIVSEG_TRITON_ROOT_CERTIFICATES": "ca.pem"},
+        {"PRIVSEG_TRITON_ADMIN_KEY": "clé"},
+        {"PRIVSEG_TRITON_ADMIN_KEY": "two\nlines"},
         {"PRIVSEG_TRITON_TLS": "1", "PRIVSEG_TRITON_PRIVATE_KEY": "key.pem"},
         {"PRIVSEG_TRITON_TLS": "1", "PRIVSEG_TRITON_CERTIFICATE_CHAIN": "me.pem"},
     ],
@@ -129,6 +132,19 @@ def test_whom_the_servers_know_publishes_verifies_audits_and_rolls_back(
     assert publishing.roll_back(home, reason="tried") == 1
     written = [file.read_text(errors="replace") for file in (home / "repository").rglob("*") if file.is_file()]
     assert not any(KEY in text for text in written)
+
+
+def test_a_server_with_a_certificate_of_another_name_gets_nothing(
+    sealed: tuple[Authority, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority, home = sealed
+    introduce(authority, monkeypatch)
+    make_person_model(home / "bright")
+    (url,) = resolve([f"dns:///{NAME}:8001"])
+    monkeypatch.setenv("PRIVSEG_TRITON_ENDPOINTS", url)  # its certificate bears the name, not the number
+    with pytest.raises(ServerUnavailableError, match=r"PRIVSEG_TRITON_TLS"):
+        publishing.promote(home, home / "bright", skip_smoke_load="not what is tested")
+    assert list_versions(home / "repository") == []
 
 
 def test_whom_they_do_not_know_is_refused_in_one_clear_line(

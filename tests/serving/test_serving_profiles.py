@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from privseg.serving.profiles import (
 from privseg.testing.triton import Kind, ServedModel, make_person_model, running_triton
 
 PICTURE = np.random.default_rng(1).integers(0, 256, (2, 64, 96, 3), dtype=np.uint8)
-OPENVINO = RuntimeChoice("openvino", "f32", threads=1, instances=2)
+OPENVINO = RuntimeChoice("openvino", "f32", threads=1, instances=2, at_once=2)
 
 
 def parsed(text: str) -> Any:
@@ -139,6 +140,24 @@ def test_openvino_serves_in_every_instance_and_the_server_says_so(triton: Served
             np.testing.assert_array_equal(endpoint.infer(pictures)[0], np.maximum(pictures[..., 0], 1))
 
 
+def test_requests_that_are_run_together_or_in_portions_get_their_own_answers(triton: ServedModel) -> None:
+    """Some are of one size and share a run, two at most; one brings three pictures and is never divided."""
+    shapes = [(1, 64, 96), (1, 64, 96), (1, 64, 96), (3, 64, 96), (1, 96, 64), (1, 64, 96), (2, 64, 96)]
+    pictures = [
+        np.random.default_rng(n).integers(1, 256, (*shape, 3), dtype=np.uint8) for n, shape in enumerate(shapes)
+    ]
+
+    def ask(images: Any) -> Any:
+        with Endpoint(triton.grpc_url) as endpoint:
+            return endpoint.infer(images)[0]
+
+    for _ in range(5):
+        with ThreadPoolExecutor(len(pictures)) as pool:
+            answers = list(pool.map(ask, pictures))
+        for images, answer in zip(pictures, answers, strict=True):
+            np.testing.assert_array_equal(answer, images[..., 0])
+
+
 @pytest.mark.parametrize(("kind", "answer"), [("nan", 0), ("zeros", 0)])
 def test_a_model_that_cannot_compute_says_so_whatever_runtime_is_asked_for(
     triton: ServedModel, kind: Kind, answer: int
@@ -160,7 +179,8 @@ def test_a_model_that_cannot_compute_says_so_whatever_runtime_is_asked_for(
 def test_a_runtime_that_the_records_parity_stage_refused_does_not_serve(triton: ServedModel) -> None:
     artifact = make_person_model(triton.repository / MODEL_NAME / "4")
     refused = {"precision": "float32", "serves": False, "may_serve": False}
-    record = dict(artifact.record) | {"runtimes": {"openvino_float32": refused}}
+    unknown = {"fault": "is not installed there", "may_serve": False}
+    record = dict(artifact.record) | {"runtimes": {"openvino_default": unknown, "openvino_float32": refused}}
     (artifact.directory / "model.json").write_text(json.dumps(record))
     with Endpoint(triton.grpc_url) as endpoint:
         endpoint.load()

@@ -86,10 +86,15 @@ def test_a_name_gives_every_address_once(monkeypatch: pytest.MonkeyPatch) -> Non
     assert resolve(["door:9001", "dns:///triton:8001", "10.0.0.2:8001"]) == ["door:9001", *addresses]
 
 
-@pytest.mark.parametrize("endpoint", ["dns:///triton", "dns:///:8001", "dns:///triton:grpc"])
+@pytest.mark.parametrize("endpoint", ["dns:///triton", "dns:///:8001", "dns:///triton:grpc", "dns:///triton:²"])
 def test_a_name_without_a_port_is_a_mistake(endpoint: str) -> None:
     with pytest.raises(UsageError, match=r"write dns:///triton-headless:8001"):
         resolve([endpoint])
+
+
+def test_a_name_that_cannot_be_one_resolves_to_nothing() -> None:
+    with pytest.raises(ServerUnavailableError, match="resolves to no address"):
+        resolve([f"dns:///{'a' * 64}.example:8001"])
 
 
 def test_this_machine_has_an_address() -> None:

@@ -140,10 +140,12 @@ def refusal(record: Mapping[str, Any], engine: Engine) -> str:
 
     ``runtimes`` is what the ``parity`` stage found when the version was made: by name ``precision`` and ``may_serve``.
     """
-    found = record.get("runtimes")
-    for name, state in found.items() if isinstance(found, dict) else ():
-        same = name.startswith(engine.runtime) and state.get("precision") in (None, TYPES[engine.precision])
-        if same and state.get("may_serve") is not True:
+    wanted = TYPES[engine.precision]
+    for name, state in record.get("runtimes", {}).items():
+        ours = name == f"{engine.runtime}_{wanted}" or (
+            name.startswith(engine.runtime) and state.get("precision") == wanted
+        )
+        if ours and state.get("may_serve") is not True:
             fault = state.get("fault") or "on test pictures it answers otherwise than PyTorch and ONNX Runtime"
             return f"model.json: {name} may not serve it: {fault}"
     return ""

@@ -36,7 +36,7 @@ DEFAULTS = {
     "runtime": "onnxruntime",
     "inference_precision": "f32",
     "intra_op_thread_count": "2",
-    "pictures_at_once": "1",
+    "pictures_at_once": "0",  # all of them
 }
 INFO_NAME, INFO_TEXT = "privseg_backend_info", "The runtime a version runs in, its precision and threads; always 1"
 
@@ -76,7 +76,8 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Load the version's model; raising here makes Triton keep the version that serves now."""
         close_shared_memory()
-        given = json.loads(args["model_config"]).get("parameters", {})
+        config = json.loads(args["model_config"])
+        given = config.get("parameters", {})
         values = {key: given.get(key, {}).get("string_value", default) for key, default in DEFAULTS.items()}
         content, record = read_verified(Path(args["model_repository"]) / args["model_version"])
         self.engine = open_engine(
@@ -88,7 +89,7 @@ class TritonPythonModel:
             record,
         )
         require_answer(self.engine)
-        self.at_once = max(1, int(values["pictures_at_once"]))
+        self.at_once = int(values["pictures_at_once"]) or max(1, int(config["max_batch_size"]))
         self._tell(args["model_version"])
 
     def _tell(self, version: str) -> None:
