@@ -135,7 +135,7 @@ def test_the_model_is_signed_and_the_key_is_written_nowhere(job: MainJob, monkey
     monkeypatch.setenv("PRIVSEG_VERIFY_KEY", SIGNING_KEY)
     assert read_artifact(job.home / "model_repository" / MODEL_NAME / "2").record["signature"]["algorithm"]
     monkeypatch.setenv("PRIVSEG_VERIFY_KEY", SIGNING_KEY[::-1])
-    with pytest.raises(GateFailedError, match="signature"):
+    with pytest.raises(GateFailedError, match="is signed with hmac-sha256 key"):
         read_artifact(job.home / "model_repository" / MODEL_NAME / "2")
     found = subprocess.run(["grep", "-rlF", SIGNING_KEY, str(job.home)], capture_output=True, text=True, check=False)
     assert (found.stdout, found.returncode) == ("", 1)

@@ -210,6 +210,23 @@ def test_a_full_queue_refuses_and_is_no_dead_server(triton: ServedModel, kind: B
         assert [ask(one, 100), ask(other, 100)] == [None, None]
 
 
+@pytest.mark.parametrize("jump", [-86400.0, 86400.0])
+@pytest.mark.parametrize("kind", SERVED)
+def test_the_clock_may_be_set_while_a_request_is_in_flight(
+    triton: ServedModel, kind: BackendKind, jump: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, set_by = time.time, [0.0]
+    monkeypatch.setattr(time, "time", lambda: real() + set_by[0])
+    with opened(triton, kind) as backend:
+        with triton.hanging():
+            backend.submit(0, np.full((1, 64, 64, 3), 9, np.uint8))
+            set_by[0] = jump
+        assert (backend.result(0).probability == 9).all()
+        assert ask(backend, 1) is None
+        set_by[0] = 0.0
+        assert ask(backend, 2) is None
+
+
 @pytest.fixture(scope="module")
 def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server whose inference takes one key, and its shared memory another."""
