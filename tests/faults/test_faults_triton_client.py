@@ -222,9 +222,8 @@ def test_the_clock_may_be_set_while_a_request_is_in_flight(
             backend.submit(0, np.full((1, 64, 64, 3), 9, np.uint8))
             set_by[0] = jump
         assert (backend.result(0).probability == 9).all()
+        set_by[0] = 0.0  # a clock that is really set is also gRPC's; this one is not, and must not be asked with
         assert ask(backend, 1) is None
-        set_by[0] = 0.0
-        assert ask(backend, 2) is None
 
 
 @pytest.fixture(scope="module")
