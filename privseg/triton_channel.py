@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Final
 
 import grpc  # type: ignore[import-untyped]
-from tritonclient.grpc import InferenceServerClient
 
 from privseg.errors import UsageError
 
@@ -18,14 +17,12 @@ __all__ = [
     "channel_credentials",
     "name_options",
     "open_channel",
-    "open_client",
     "refuse_plaintext",
     "stays_here",
 ]
 
 _MESSAGE_BYTES: Final = 2**31 - 1
-# They replace every default of the client, so the message sizes are repeated. gRPC would otherwise wait up to two
-# minutes before it looks for a restarted server.
+# gRPC by itself takes messages of 4 MiB at most, and may wait up to two minutes before it looks for a restarted server.
 _CHANNEL: Final = [
     ("grpc.max_send_message_length", _MESSAGE_BYTES),
     ("grpc.max_receive_message_length", _MESSAGE_BYTES),
@@ -78,22 +75,11 @@ def refuse_plaintext(url: str, *, encrypted: bool, insecure: bool, next_step: st
     raise UsageError(f"Triton at {url}", fault, next_step)
 
 
-def open_client(url: str, tls: Tls | None, *, insecure: bool) -> InferenceServerClient:
-    """A client for Triton's gRPC service; does not connect yet.
+def open_channel(url: str, tls: Tls | None, *, insecure: bool) -> grpc.Channel:
+    """A channel to Triton's gRPC service; does not connect yet.
 
     Raises:
         UsageError: As :func:`refuse_plaintext`; or a file of ``tls`` cannot be read.
-    """
-    refuse_plaintext(url, encrypted=tls is not None, insecure=insecure)
-    credentials = channel_credentials(tls) if tls else None
-    return InferenceServerClient(url, creds=credentials, channel_args=_CHANNEL + name_options(tls))
-
-
-def open_channel(url: str, tls: Tls | None, *, insecure: bool) -> grpc.Channel:
-    """A bare channel to the same service, as :func:`open_client` sets it up.
-
-    Raises:
-        UsageError: As :func:`open_client`.
     """
     refuse_plaintext(url, encrypted=tls is not None, insecure=insecure)
     if tls is None:

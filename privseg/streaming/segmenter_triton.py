@@ -11,9 +11,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+import grpc  # type: ignore[import-untyped]
 import numpy as np
 import numpy.typing as npt
-from tritonclient.utils import InferenceServerException
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from privseg.errors import ServerUnavailableError
 from privseg.privacy.frames import Withheld
@@ -22,7 +23,7 @@ from privseg.streaming.server_health import ServerFault, ServerHealth
 from privseg.streaming.shared_region import SharedRegion
 from privseg.streaming.shared_ring import NoRegionFreeError, Ring
 from privseg.streaming.triton_calls import Call, CallWay, Question, StreamWay, UnaryWay
-from privseg.triton_channel import Tls, open_channel, open_client
+from privseg.triton_channel import Tls, open_channel
 
 __all__ = ["TritonSegmenter"]
 
@@ -85,12 +86,12 @@ class TritonSegmenter:
         #: frames that were answered through shared memory
         self.shared_answers = 0
         self._deadline = deadline_seconds
-        self._headers = {key.lower(): value for key, value in (headers or {}).items()}  # as gRPC wants them
-        self._client = open_client(url, tls, insecure=insecure)
-        self._way: CallWay = UnaryWay(self._client, self._headers)
-        if stream:
-            self._way = StreamWay(open_channel(url, tls, insecure=insecure), self._headers)
-        self._ring = Ring(self._client, self._headers, shared_memory, max_in_flight) if shared_memory else None
+        sent = {key.lower(): value for key, value in (headers or {}).items()}  # as gRPC wants them
+        self._metadata = tuple(sent.items())
+        self._channel = open_channel(url, tls, insecure=insecure)
+        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        self._way: CallWay = StreamWay(self._stub, sent) if stream else UnaryWay(self._stub, sent)
+        self._ring = Ring(self._stub, sent, shared_memory, max_in_flight) if shared_memory else None
         self._session = uuid.uuid4().hex[:12]
         self._count = itertools.count()
         self._asked: dict[int, _Asked] = {}
@@ -99,11 +100,12 @@ class TritonSegmenter:
 
     def check_ready(self) -> None:
         """Raise ServerUnavailableError unless the server is up and the model is loaded."""
+        question = service_pb2.ModelReadyRequest(name=self.model)
         try:
-            ready = self._client.is_model_ready(self.model, headers=self._headers, client_timeout=_READY_SECONDS)
-        except InferenceServerException as error:
-            raise self._unready(ServerFault.from_triton(error)) from None
-        if not ready:
+            answer = self._stub.ModelReady(question, timeout=_READY_SECONDS, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise self._unready(ServerFault.from_call(error)) from None
+        if not answer.ready:
             fault = f"has no model {self.model} ready"
             next_step = "publish a model, then run `privseg triton up`"
             raise ServerUnavailableError(f"Triton at {self.url}", fault, next_step)
@@ -162,7 +164,7 @@ class TritonSegmenter:
             asked.call.cancel()
         self._asked.clear()
         self._way.close()
-        self._client.close()
+        self._channel.close()
 
     def __enter__(self) -> Self:
         return self
@@ -266,7 +268,7 @@ def _checked(sequence: int, question: Question, response: Any) -> Answer:
         if in_message:
             raise NoAnswer(Withheld.WRONG_ANSWER, "the answer is not in the shared memory")
         probability = question.content.person((height, width))
-        if not probability.all():
+        if not probability.min():
             raise NoAnswer(Withheld.EMPTY_ANSWER, "the shared memory was not filled")
     else:
         if in_message != height * width:

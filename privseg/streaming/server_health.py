@@ -51,10 +51,14 @@ class ServerFault(Exception):  # noqa: N818 - carries what a server said; it is 
         }
 
     @classmethod
-    def from_triton(cls, error: Any) -> ServerFault:
-        """Translate an ``InferenceServerException`` of Triton's client."""
-        status = str(error.status() or "").removeprefix("StatusCode.")
-        return cls(status, str(error.message() or ""))
+    def from_call(cls, error: Any) -> ServerFault:
+        """Translate the ``grpc.RpcError`` that a call ended with."""
+        return cls(error.code().name, error.details() or "")
+
+    @classmethod
+    def cancelled(cls) -> ServerFault:
+        """We gave the call up; the server may still be at it."""
+        return cls("CANCELLED", "given up")
 
     @classmethod
     def ended(cls) -> ServerFault:

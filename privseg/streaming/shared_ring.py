@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import grpc  # type: ignore[import-untyped]
 import numpy as np
 import numpy.typing as npt
-from tritonclient.grpc import InferenceServerClient
-from tritonclient.utils import InferenceServerException
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from privseg.privacy.frames import Withheld
 from privseg.streaming.server_health import ServerFault
@@ -52,7 +52,7 @@ class Ring:
     """Up to ``count`` regions.
 
     Args:
-        client: To register them with.
+        stub: To register them with.
         headers: Sent with every call.
         find_directory: Where the server sees them, now; None where it shares no memory now.
         count: How many frames may be in flight.
@@ -60,13 +60,13 @@ class Ring:
 
     def __init__(
         self,
-        client: InferenceServerClient,
+        stub: service_pb2_grpc.GRPCInferenceServiceStub,
         headers: Mapping[str, str],
         find_directory: Callable[[], Path | None],
         count: int,
     ) -> None:
-        self._client = client
-        self._headers = dict(headers)
+        self._stub = stub
+        self._metadata = tuple(headers.items())
         self._find_directory = find_directory
         self._count = count
         self._directory: Path | None = None
@@ -168,7 +168,10 @@ class Ring:
             self._without(f"{directory}: {error.strerror}")
             return None
         try:
-            self._call(self._client.register_system_shared_memory, region.name, region.name, region.size)
+            named = service_pb2.SystemSharedMemoryRegisterRequest(
+                name=region.name, key=region.name, byte_size=region.size
+            )
+            self._call(self._stub.SystemSharedMemoryRegister, named)
         except ServerFault as fault:
             region.remove()
             if fault.reason in {Withheld.SERVER_GONE, Withheld.LATE}:
@@ -195,7 +198,8 @@ class Ring:
         """Have the server let go of regions we let go of; one that it still uses is tried again another time."""
         for name in self._left[:]:
             try:
-                self._call(self._client.unregister_system_shared_memory, name)
+                named = service_pb2.SystemSharedMemoryUnregisterRequest(name=name)
+                self._call(self._stub.SystemSharedMemoryUnregister, named)
             except ServerFault as fault:
                 if not fault.final:
                     return
@@ -206,12 +210,12 @@ class Ring:
         """Remove what killed clients left: their files, and what the server still knows of them."""
         stale_regions(directory, self._left.append)
         with contextlib.suppress(ServerFault):
-            known = self._call(self._client.get_system_shared_memory_status)
+            known = self._call(self._stub.SystemSharedMemoryStatus, service_pb2.SystemSharedMemoryStatusRequest())
             names = [name for name in known.regions if name.startswith(PREFIX) and not (directory / name).exists()]
             self._left.extend(set(names) - set(self._left))
 
-    def _call(self, function: Callable[..., Any], *arguments: object) -> Any:
+    def _call(self, method: Callable[..., Any], request: object) -> Any:
         try:
-            return function(*arguments, headers=self._headers, client_timeout=_CALL_SECONDS)
-        except InferenceServerException as error:
-            raise ServerFault.from_triton(error) from None
+            return method(request, timeout=_CALL_SECONDS, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise ServerFault.from_call(error) from None

@@ -16,8 +16,7 @@ from typing import Any, Final, Protocol
 import grpc  # type: ignore[import-untyped]
 import numpy as np
 import numpy.typing as npt
-from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput, service_pb2, service_pb2_grpc
-from tritonclient.utils import InferenceServerException
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from privseg.streaming.segmenter import IMAGE, PERSON
 from privseg.streaming.server_health import ServerFault
@@ -91,47 +90,32 @@ class UnaryWay:
     """A call of its own for every frame.
 
     Args:
-        client: Whose channel to use.
+        stub: Whose channel to use.
         headers: Sent with every call.
     """
 
-    def __init__(self, client: InferenceServerClient, headers: Mapping[str, str]) -> None:
-        self._client = client
-        self._headers = dict(headers)
+    def __init__(self, stub: service_pb2_grpc.GRPCInferenceServiceStub, headers: Mapping[str, str]) -> None:
+        self._infer = stub.ModelInfer
+        self._metadata = tuple(headers.items())
 
     def ask(self, question: Question, limit_seconds: float | None) -> Call:
         """Send a question; see :class:`CallWay`."""
-        height, width = question.size
-        image = InferInput(IMAGE, [1, height, width, 3], _TYPE)
-        person = InferRequestedOutput(PERSON)
-        if isinstance(question.content, SharedRegion):
-            region = question.content
-            image.set_shared_memory(region.name, height * width * 3)
-            person.set_shared_memory(region.name, height * width, region.person_offset)
-        else:
-            image.set_data_from_numpy(question.content)
         future: Future[Any] = Future()
 
-        def arrived(result: Any, error: Any) -> None:
-            if error is None:
-                future.set_result(result.get_response())
-            else:
-                future.set_exception(ServerFault.from_triton(error))
+        def arrived(ended: Any) -> None:
+            try:
+                future.set_result(ended.result())
+            except grpc.FutureCancelledError:
+                future.set_exception(ServerFault.cancelled())
+            except grpc.RpcError as error:
+                future.set_exception(ServerFault.from_call(error))
 
         try:
-            context = self._client.async_infer(
-                question.model,
-                [image],
-                arrived,
-                request_id=question.request_id,
-                outputs=[person],
-                timeout=question.queue_microseconds,
-                client_timeout=limit_seconds,
-                headers=self._headers,
-            )
-        except InferenceServerException as error:
-            raise ServerFault.from_triton(error) from None
-        return Call(future, context.cancel, limited=limit_seconds is not None)
+            call = self._infer.future(_message(question), timeout=limit_seconds, metadata=self._metadata)
+        except ValueError as error:  # what gRPC says of a channel that was closed
+            raise ServerFault("", str(error)) from None
+        call.add_done_callback(arrived)
+        return Call(future, call.cancel, limited=limit_seconds is not None)
 
     def reset(self) -> None:
         """Nothing to do: the channel connects again by itself."""
@@ -144,13 +128,12 @@ class StreamWay:
     """All frames over one stream, which is opened again when it broke.
 
     Args:
-        channel: The gRPC channel, which it takes over.
+        stub: Whose channel to use.
         headers: Sent when the stream is opened.
     """
 
-    def __init__(self, channel: grpc.Channel, headers: Mapping[str, str]) -> None:
-        self._channel = channel
-        self._open = service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelStreamInfer
+    def __init__(self, stub: service_pb2_grpc.GRPCInferenceServiceStub, headers: Mapping[str, str]) -> None:
+        self._open = stub.ModelStreamInfer
         self._metadata = tuple(headers.items())
         self._stream: _Stream | None = None
 
@@ -169,9 +152,8 @@ class StreamWay:
             self._stream = None
 
     def close(self) -> None:
-        """End the stream and close the channel."""
+        """End the stream."""
         self.reset()
-        self._channel.close()
 
 
 class _Stream:
@@ -213,7 +195,7 @@ class _Stream:
             for reply in self._call:
                 self._deliver(reply)
         except grpc.RpcError as error:
-            fault = ServerFault(error.code().name, error.details() or "")
+            fault = ServerFault.from_call(error)
         finally:
             with self._lock:
                 self._fault = fault
@@ -243,7 +225,7 @@ class _Stream:
 
 
 def _message(question: Question) -> Any:
-    """The request as it goes over a stream."""
+    """The request."""
     height, width = question.size
     message = service_pb2.ModelInferRequest(model_name=question.model, id=question.request_id)
     message.parameters["timeout"].int64_param = question.queue_microseconds
