@@ -15,7 +15,8 @@ from privseg.cli_bench import bench_app
 from privseg.cli_benchmark import benchmark
 from privseg.cli_dataset import dataset_app
 from privseg.cli_model import triton_app
-from privseg.cli_options import DataOption, HomeOption, JsonOption, show_table
+from privseg.cli_options import DataOption, HomeOption, JsonOption
+from privseg.cli_privacy import methods
 from privseg.cli_repository import model_app
 from privseg.errors import PrivacyViolationPrevented, PrivsegError, StorageError, UsageError
 from privseg.repro import ERROR_FILE_VARIABLE
@@ -157,29 +158,7 @@ def stream(
     )
 
 
-@app.command()
-def methods(as_json: JsonOption = False) -> None:
-    """List the protection methods: class, parameters with bounds, what each does not hide."""
-    from privseg.privacy.filters.registry import describe_methods
-
-    described = describe_methods()
-    if as_json:
-        print(json.dumps(described, indent=2))
-        return
-    show_table(
-        ["method", "class", "parameters", "does not hide"],
-        [
-            [
-                m["name"],
-                m["privacy_class"],
-                ", ".join(f"{k}: {v}" for k, v in m["parameters"].items()),
-                m["does_not_hide"],
-            ]
-            for m in described
-        ],
-    )
-
-
+app.command()(methods)
 app.command()(benchmark)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Mapping
 from enum import StrEnum
 from fractions import Fraction
 from typing import Any, Final, NoReturn, final
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from privseg.errors import PrivacyViolationPrevented
+from privseg.privacy.cover import cover
 from privseg.privacy.filters.base import Method
 from privseg.privacy.masks import PersonMask
 
@@ -57,7 +59,9 @@ class RawFrame:
         damaged: The decoder says that parts of it are made up; it can only leave as a slate.
     """
 
-    __slots__ = ("__pixels", "captured", "damaged", "decode_seconds", "pts", "sequence", "time_base")
+    __slots__ = (
+        "__pixels", "captured", "damaged", "decode_seconds", "height", "pts", "sequence", "time_base", "width"
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -71,23 +75,15 @@ class RawFrame:
     ) -> None:
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
             raise ValueError(f"a frame is uint8 (H, W, 3), not {pixels.dtype} {pixels.shape}")
-        self.__pixels = pixels
+        self.__pixels: Image | None = pixels
+        #: pixels down and across
+        self.height, self.width = (int(side) for side in pixels.shape[:2])
         self.sequence = sequence
         self.pts = pts
         self.time_base = time_base
         self.decode_seconds = decode_seconds
         self.damaged = damaged
         self.captured = time.monotonic()
-
-    @property
-    def width(self) -> int:
-        """Pixels across."""
-        return int(self.__pixels.shape[1])
-
-    @property
-    def height(self) -> int:
-        """Pixels down."""
-        return int(self.__pixels.shape[0])
 
     def model_input(self, long_side: int) -> Image:
         """The picture as the model wants it.
@@ -97,7 +93,12 @@ class RawFrame:
 
         Returns:
             uint8 ``[1, H, W, 3]`` RGB, resized to keep proportions up to rounding both sides to multiples of 32.
+
+        Raises:
+            PrivacyViolationPrevented: The frame was covered already.
         """
+        if self.__pixels is None:
+            _refuse(self, "was covered before")
         scale = long_side / max(self.width, self.height)
         width, height = (
             max(round(side * scale / _MODEL_STRIDE), 1) * _MODEL_STRIDE for side in (self.width, self.height)
@@ -109,8 +110,14 @@ class RawFrame:
         batch: Image = resized[np.newaxis]
         return batch
 
-    def _protected_pixels(self, mask: npt.NDArray[np.bool_], method: Method) -> Image:
-        return _filtered(self.__pixels, mask, method)
+    def _protected_pixels(self, mask: npt.NDArray[np.bool_], method: Method, camera: str) -> Image:
+        """Cover the people in the frame's own memory and hand it over; the raw picture is gone, whatever happens."""
+        pixels, self.__pixels = self.__pixels, None
+        if pixels is None:
+            _refuse(self, "was covered before")
+        pixels = np.require(pixels, requirements=["C", "W"])
+        cover(pixels, mask, method, camera=camera, sequence=self.sequence)
+        return pixels
 
     def __repr__(self) -> str:
         return f"<RawFrame {self.sequence}: {self.width}x{self.height}>"
@@ -123,7 +130,7 @@ class RawFrame:
 class ProtectedFrame:
     """One picture that may leave: its people are covered, or it is a slate. Made here only."""
 
-    __slots__ = ("captured", "person_ratio", "pixels", "pts", "sequence", "time_base", "withheld")
+    __slots__ = ("captured", "person_ratio", "pixels", "pts", "record", "sequence", "time_base", "withheld")
 
     def __init__(
         self,
@@ -136,6 +143,7 @@ class ProtectedFrame:
         captured: float,
         person_ratio: float = 0.0,
         withheld: Withheld | None = None,
+        record: Mapping[str, Any] | None = None,
     ) -> None:
         if maker is not _MAKER:
             raise PrivacyViolationPrevented(
@@ -153,6 +161,8 @@ class ProtectedFrame:
         self.person_ratio = person_ratio
         #: why the frame is a slate; None when it is not
         self.withheld = withheld
+        #: what the method needs kept beside the picture, see :meth:`Method.record`
+        self.record = record
 
     @property
     def width(self) -> int:
@@ -169,17 +179,18 @@ class ProtectedFrame:
         return f"<ProtectedFrame {self.sequence}: {self.width}x{self.height}, {state}>"
 
 
-def protect(frame: RawFrame, mask: PersonMask, method: Method) -> ProtectedFrame:
-    """Cover the people of one frame.
+def protect(frame: RawFrame, mask: PersonMask, method: Method, camera: str = "") -> ProtectedFrame:
+    """Cover the people of one frame. The raw frame is used up: its memory becomes the protected picture's.
 
     Args:
         frame: The raw frame.
         mask: The mask made for exactly this frame.
         method: The filter; it sees the masked pixels only when its class allows it.
+        camera: The camera's name; keyed methods work with keys of its own.
 
     Raises:
-        PrivacyViolationPrevented: The frame is damaged, the mask belongs to another frame or size, or the filter's
-            output breaks its promise. Whatever is raised, the caller emits a :func:`slate`.
+        PrivacyViolationPrevented: The frame is damaged or was covered before, the mask belongs to another frame or
+            size, or the filter's output breaks its promise. Whatever is raised, the caller emits a :func:`slate`.
     """
     if frame.damaged:
         _refuse(frame, "the picture is damaged, so nobody knows whom it shows where")
@@ -189,14 +200,16 @@ def protect(frame: RawFrame, mask: PersonMask, method: Method) -> ProtectedFrame
     if mask.pixels.dtype != np.bool_ or mask.pixels.shape != shape:
         _refuse(frame, f"the mask is {mask.pixels.dtype} {mask.pixels.shape}, the frame {shape}")
     covered = np.ascontiguousarray(mask.pixels)
+    pixels = frame._protected_pixels(covered, method, camera)
     return ProtectedFrame(
         _MAKER,
-        frame._protected_pixels(covered, method),
+        pixels,
         sequence=frame.sequence,
         pts=frame.pts,
         time_base=frame.time_base,
         captured=frame.captured,
         person_ratio=cv2.countNonZero(covered.view(np.uint8)) / covered.size,
+        record=method.record(),
     )
 
 
@@ -220,33 +233,6 @@ def slate(
         captured=time.monotonic() if captured is None else captured,
         withheld=Withheld(reason),
     )
-
-
-def _filtered(pixels: Image, mask: npt.NDArray[np.bool_], method: Method) -> Image:
-    """Apply the filter and check what came back; uint8 ``(H, W, 3)``."""
-    covered = mask.view(np.uint8)
-    outside = np.logical_not(mask).view(np.uint8)
-    # An irreversible filter never sees what it covers, so no mistake in it can let a person through.
-    irreversible = method.privacy_class == "irreversible"
-    given = cv2.bitwise_and(pixels, pixels, mask=outside) if irreversible else pixels.view()
-    given.flags.writeable = False
-    output = method.apply(given, mask)
-    if not isinstance(output, np.ndarray) or output.dtype != np.uint8 or output.shape != pixels.shape:
-        _refuse(method.name, "its output is not a picture of the frame's size")
-    if np.shares_memory(output, pixels):
-        _refuse(method.name, "it returned the raw picture itself")
-    changed = cv2.absdiff(output, pixels)
-    if cv2.countNonZero(cv2.bitwise_and(changed, changed, mask=outside).reshape(mask.shape[0], -1)):
-        _refuse(method.name, "it changed pixels outside the mask")
-    if not irreversible and not changed.any() and _varies(pixels, covered):
-        _refuse(method.name, "it left the masked pixels as they were")
-    return output
-
-
-def _varies(pixels: Image, covered: npt.NDArray[np.uint8]) -> bool:
-    """Whether the covered pixels have more than one colour (a flat area may well stay as it is)."""
-    _, deviation = cv2.meanStdDev(pixels, mask=covered)
-    return bool(cv2.countNonZero(covered) and deviation.max() > 0)
 
 
 def _refuse(subject: object, fault: str) -> NoReturn:

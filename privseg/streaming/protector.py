@@ -107,7 +107,7 @@ class Protector:
         begun = time.perf_counter()
         self._check(answer, asked)
         mask = mask_from_probability(answer.probability, frame.height, frame.width, self._policy)
-        covered = protect(frame, PersonMask(self._hold.update(mask), answer.sequence), self._method)
+        covered = protect(frame, PersonMask(self._hold.update(mask), answer.sequence), self._method, self._camera)
         self._telemetry.observe_stage(self._camera, "protect", time.perf_counter() - begun)
         self._note_version(answer.model_version)
         return covered

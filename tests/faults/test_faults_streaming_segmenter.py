@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from privseg.errors import DataError, ServerUnavailableError, StorageError, UsageError
+from privseg.privacy.filters.base import Method
 from privseg.privacy.filters.registry import create_method
 from privseg.privacy.frames import Withheld
 from privseg.privacy.masks import MaskPolicy
@@ -133,18 +134,18 @@ def test_a_model_that_suddenly_sees_nobody_is_doubted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("what", ["raises", "breaks its promise"])
 def test_a_method_that_fails_blanks_the_frame(tmp_path: Path, what: str) -> None:
-    class Failing:
+    class Failing(Method):
         name, privacy_class, does_not_hide = "failing", "obfuscation", ""
-        params, params_type = BLANK.params, BLANK.params_type
+        params_type = BLANK.params_type
         calls = 0
 
-        def apply(self, image: Any, mask: Any) -> Any:
+        def protect(self, image: Any, mask: Any, context: Any) -> Any:
             self.calls += 1
             if self.calls in {4, 5}:
                 if what == "raises":
                     raise RuntimeError("injected")
                 return image
-            return BLANK.apply(image, mask)
+            return BLANK.protect(image, mask, context)
 
     report = run(tmp_path / "out.mp4", FaultySegmenter(), method=Failing())
     assert slates_of(tmp_path / "out.mp4") == [number in {3, 4} for number in range(COUNT)]

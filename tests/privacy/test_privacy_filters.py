@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from privseg.errors import UsageError
+from privseg.errors import PrivacyViolationPrevented, UsageError
+from privseg.privacy.cover import covered_copy
 from privseg.privacy.filters.registry import METHODS, create_method, describe_methods
 
 Image = npt.NDArray[np.uint8]
@@ -37,7 +38,10 @@ def frozen(image: Image) -> Image:
 @given(scene=scenes())
 def test_outside_the_mask_every_bit_stays(name: str, scene: tuple[Image, Mask]) -> None:
     image, mask = scene
-    output = create_method(name).apply(frozen(image), mask)
+    try:
+        output = covered_copy(frozen(image), mask, create_method(name))
+    except PrivacyViolationPrevented:  # a person drawn in the very cells that pixelation would make
+        assume(False)
     assert output.dtype == np.uint8
     assert output.shape == image.shape
     assert np.array_equal(output[~mask], image[~mask])
@@ -53,7 +57,7 @@ def test_irreversible_output_does_not_depend_on_what_was_covered(
     other = image.copy()
     other[mask] = np.random.default_rng(seed).integers(0, 256, (int(mask.sum()), 3), np.uint8)
     method = create_method(name)
-    assert method.apply(frozen(image), mask).tobytes() == method.apply(frozen(other), mask).tobytes()
+    assert covered_copy(frozen(image), mask, method).tobytes() == covered_copy(frozen(other), mask, method).tobytes()
 
 
 @pytest.mark.parametrize("name", sorted(METHODS))
@@ -61,7 +65,7 @@ def test_irreversible_output_does_not_depend_on_what_was_covered(
 @pytest.mark.parametrize("filled", [False, True])
 def test_odd_sizes_with_empty_and_full_masks(name: str, shape: tuple[int, int], filled: bool) -> None:
     image = np.random.default_rng(1).integers(0, 256, (*shape, 3), np.uint8)
-    output = create_method(name).apply(frozen(image.copy()), np.full(shape, filled))
+    output = covered_copy(frozen(image.copy()), np.full(shape, filled), create_method(name))
     assert output.shape == image.shape
     if not filled:
         assert np.array_equal(output, image)
@@ -69,8 +73,8 @@ def test_odd_sizes_with_empty_and_full_masks(name: str, shape: tuple[int, int], 
 
 def test_blank_is_neutral_grey_or_the_colour_asked_for() -> None:
     image, mask = np.zeros((4, 4, 3), np.uint8), np.eye(4, dtype=np.bool_)
-    assert (create_method("blank").apply(image, mask)[mask] == 128).all()
-    assert (create_method("blank", {"color": "#12fE00"}).apply(image, mask)[mask] == (0x12, 0xFE, 0)).all()
+    assert (covered_copy(image, mask, create_method("blank"))[mask] == 128).all()
+    assert (covered_copy(image, mask, create_method("blank", {"color": "#12fE00"}))[mask] == (0x12, 0xFE, 0)).all()
 
 
 def test_silhouette_has_a_lighter_outline_inside_the_mask() -> None:
@@ -78,7 +82,7 @@ def test_silhouette_has_a_lighter_outline_inside_the_mask() -> None:
     mask[50:150, 80:120] = True
     image = np.zeros((200, 200, 3), np.uint8)
     output = create_method("silhouette", {"color": "#203040", "outline": "#ffffff", "outline_width": 0.01})
-    drawn = output.apply(image, mask)
+    drawn = covered_copy(image, mask, output)
     assert (drawn[50, 80:120] == 255).all()
     assert (drawn[100, 100] == (0x20, 0x30, 0x40)).all()
     assert not drawn[~mask].any()
@@ -90,7 +94,7 @@ def test_pixelate_leaves_at_most_six_cells_across_a_person_of_any_size() -> None
         image = rng.integers(0, 256, (300, 300, 3), np.uint8)
         mask = np.zeros((300, 300), np.bool_)
         mask[20 : 20 + height, 40 : 40 + width] = True
-        person = create_method("pixelate", {"cells": 6}).apply(image, mask)[20 : 20 + height, 40 : 40 + width]
+        person = covered_copy(image, mask, create_method("pixelate", {"cells": 6}))[20 : 20 + height, 40 : 40 + width]
         assert len(np.unique(person.reshape(-1, 3), axis=0)) <= 36
         assert 1 + np.any(person[1:, 0] != person[:-1, 0], axis=1).sum() <= 6
         assert 1 + np.any(person[0, 1:] != person[0, :-1], axis=1).sum() <= 6
@@ -101,7 +105,7 @@ def test_pixelate_sizes_each_person_on_its_own() -> None:
     mask = np.zeros((300, 300), np.bool_)
     mask[10:250, 10:100] = True
     mask[10:70, 200:230] = True
-    small = create_method("pixelate", {"cells": 6}).apply(image, mask)[10:70, 200:230]
+    small = covered_copy(image, mask, create_method("pixelate", {"cells": 6}))[10:70, 200:230]
     assert len(np.unique(small.reshape(-1, 3), axis=0)) > 1
 
 
@@ -116,7 +120,7 @@ def test_a_pixel_makes_up_at_most_half_of_a_cell(scene: tuple[Image, Mask], cell
     dark, light = image.copy(), image.copy()
     dark[row, column], light[row, column] = 0, 255
     method = create_method("pixelate", {"cells": cells, "min_block": 2})
-    difference = method.apply(frozen(light), mask).astype(int) - method.apply(frozen(dark), mask)
+    difference = covered_copy(frozen(light), mask, method).astype(int) - covered_copy(frozen(dark), mask, method)
     assert np.abs(difference).max() <= 128
 
 
@@ -127,14 +131,14 @@ def test_no_source_pixel_is_seen_in_pixelated_noise(shape: tuple[int, int], ragg
     image = rng.integers(0, 256, (220, 120, 3), np.uint8)
     mask = np.zeros((220, 120), np.bool_)
     mask[5 : 5 + shape[0], 5 : 5 + shape[1]] = rng.random(shape) < 0.4 if ragged else True
-    output = create_method("pixelate", {"min_block": 2}).apply(image, mask)
+    output = covered_copy(image, mask, create_method("pixelate", {"min_block": 2}))
     assert not (output[mask] == image[mask]).all(axis=1).any()
 
 
 def test_a_single_pixel_becomes_neutral_grey() -> None:
     mask = np.zeros((9, 9), np.bool_)
     mask[4, 4] = True
-    assert (create_method("pixelate").apply(np.full((9, 9, 3), 250, np.uint8), mask)[4, 4] == 128).all()
+    assert (covered_copy(np.full((9, 9, 3), 250, np.uint8), mask, create_method("pixelate"))[4, 4] == 128).all()
 
 
 def test_a_cell_is_the_mean_of_its_masked_pixels_only() -> None:
@@ -142,7 +146,7 @@ def test_a_cell_is_the_mean_of_its_masked_pixels_only() -> None:
     image[4:8, 4:8] = 10
     mask = np.zeros((12, 12), np.bool_)
     mask[4:8, 4:8] = True
-    assert (create_method("pixelate").apply(image, mask)[mask] == 10).all()
+    assert (covered_copy(image, mask, create_method("pixelate"))[mask] == 10).all()
 
 
 @pytest.mark.parametrize(

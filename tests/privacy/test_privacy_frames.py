@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 
 from privseg.errors import PrivacyViolationPrevented
-from privseg.privacy.filters.base import MethodParams, PrivacyClass
+from privseg.privacy.filters.base import Context, Method, MethodParams, PrivacyClass
 from privseg.privacy.filters.registry import create_method
 from privseg.privacy.frames import ProtectedFrame, RawFrame, Withheld, protect, slate
 from privseg.privacy.masks import PersonMask
@@ -35,19 +35,19 @@ def true_mask(number: int = 3) -> Mask:
     return mask
 
 
-class Rogue:
+class Rogue(Method):
     """A filter that does whatever a test makes it do."""
 
     name = "rogue"
     params_type = MethodParams
-    params = MethodParams()
     does_not_hide = "anything"
 
     def __init__(self, privacy_class: PrivacyClass, behave: Any) -> None:
+        super().__init__()
         self.privacy_class: Any = privacy_class
         self._behave = behave
 
-    def apply(self, image: Image, mask: Mask) -> Image:
+    def protect(self, image: Image, mask: Mask, context: Context) -> Image:
         output: Image = self._behave(image, mask)
         return output
 
@@ -98,21 +98,66 @@ def test_a_mask_for_another_frame_is_refused(mask: PersonMask) -> None:
     [
         lambda image, mask: image.copy().astype(np.float32),
         lambda image, mask: image[:-1].copy(),
-        lambda image, mask: np.full_like(image, 7),
         lambda image, mask: None,
     ],
-    ids=["float", "smaller", "paints outside", "nothing"],
+    ids=["float", "smaller", "nothing"],
 )
 def test_a_filter_that_breaks_its_promise_is_refused(privacy_class: PrivacyClass, behave: Any) -> None:
     with pytest.raises(PrivacyViolationPrevented):
         protect(raw(), PersonMask(true_mask(), 3), Rogue(privacy_class, behave))
 
 
+@pytest.mark.parametrize("privacy_class", ["irreversible", "obfuscation"])
+def test_what_a_filter_paints_outside_the_mask_is_thrown_away(privacy_class: PrivacyClass) -> None:
+    ragged = true_mask()
+    ragged[::2] = False
+    frame = protect(raw(), PersonMask(ragged, 3), Rogue(privacy_class, lambda image, mask: np.full_like(image, 7)))
+    assert np.array_equal(frame.pixels[~ragged], scene(3, WIDTH, HEIGHT)[~ragged])
+    assert (frame.pixels[ragged] == 7).all()
+
+
+def test_a_frame_is_covered_once_and_then_gone() -> None:
+    frame = raw()
+    protect(frame, PersonMask(true_mask(), 3), create_method("blank"))
+    assert (frame.width, frame.height) == (WIDTH, HEIGHT)
+    with pytest.raises(PrivacyViolationPrevented, match="before"):
+        protect(frame, PersonMask(~true_mask(), 3), create_method("blank"))
+    with pytest.raises(PrivacyViolationPrevented, match="before"):
+        frame.model_input(64)
+
+
+def test_a_frame_that_a_filter_failed_on_is_gone_too() -> None:
+    frame = raw()
+    with pytest.raises(PrivacyViolationPrevented):
+        protect(frame, PersonMask(true_mask(), 3), Rogue("obfuscation", lambda image, mask: None))
+    with pytest.raises(PrivacyViolationPrevented, match="before"):
+        protect(frame, PersonMask(true_mask(), 3), create_method("blank"))
+
+
+def test_no_filter_sees_another_person_than_the_one_it_covers() -> None:
+    mask = np.zeros((HEIGHT, WIDTH), np.bool_)
+    mask[5:40, 5:10] = mask[35:40, 5:40] = True  # an angle, in whose box another stands
+    mask[10:20, 20:30] = True
+    picture = np.full((HEIGHT, WIDTH, 3), 9, np.uint8)
+    picture[mask] = 200
+    seen = []
+
+    def spy(image: Image, own: Mask) -> Image:
+        seen.append(np.array_equal(image.max(axis=2) == 200, own))
+        return np.zeros_like(image)
+
+    frame = RawFrame(picture, sequence=3, pts=3, time_base=BASE)
+    assert not protect(frame, PersonMask(mask, 3), Rogue("obfuscation", spy)).pixels[mask].any()
+    assert seen == [True, True]
+
+
 def test_a_filter_that_returns_its_input_shows_nobody() -> None:
     frame = protect(raw(), PersonMask(true_mask(), 3), Rogue("irreversible", lambda image, mask: image))
     assert beacon_pixels(frame.pixels) == 0
-    with pytest.raises(PrivacyViolationPrevented, match="raw picture itself"):
-        protect(raw(), PersonMask(true_mask(), 3), Rogue("obfuscation", lambda image, mask: image))
+    picture = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+    noise = RawFrame(picture, sequence=3, pts=3, time_base=BASE)
+    with pytest.raises(PrivacyViolationPrevented, match="as they were"):
+        protect(noise, PersonMask(true_mask(), 3), Rogue("obfuscation", lambda image, mask: image))
 
 
 def test_an_obfuscating_filter_that_does_nothing_is_refused() -> None:

@@ -1,16 +1,39 @@
-"""What a protection method is, and what the methods share."""
+"""What a protection method is, and what the methods share.
+
+A method is shown one person at a time, in a window of the frame, and returns that window covered. It never holds the
+frame, and what it draws outside the person is thrown away: :func:`privseg.privacy.frames.protect` writes, and writes
+inside the mask only. Where a method's class is irreversible, the covered pixels are erased before it sees the window,
+so no mistake in it can let a person through.
+"""
 
 from __future__ import annotations
 
+import abc
 import functools
-from typing import Annotated, ClassVar, Literal, Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["Color", "Method", "MethodParams", "PrivacyClass", "fill", "rgb"]
+from privseg.privacy.keys import Secrets, SessionSecrets
+
+__all__ = [
+    "BoolMask",
+    "Color",
+    "Context",
+    "Image",
+    "Method",
+    "MethodParams",
+    "Person",
+    "PrivacyClass",
+    "Scene",
+    "fill",
+    "rgb",
+]
 
 #: irreversible: no source pixel is in the output. obfuscation: an attacker with effort learns something.
 #: reversible with key: pseudonymisation, still personal data.
@@ -26,32 +49,108 @@ class MethodParams(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Method(Protocol):
-    """A filter that covers masked pixels and touches no others."""
+@dataclass(frozen=True, slots=True)
+class Person:
+    """One connected covered area: a person, or people who touch.
+
+    Attributes:
+        index: Its place among the people of this frame, from 0.
+        top, left, height, width: Its box in the frame, pixels.
+    """
+
+    index: int
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One frame, as far as a method may know it: no pixels.
+
+    Attributes:
+        camera: The camera's name; keys and tokens differ between cameras.
+        sequence: The frame's number within its source, never used twice.
+        height, width: Of the frame, pixels.
+        people: All covered areas, in order of their index.
+    """
+
+    camera: str
+    sequence: int
+    height: int
+    width: int
+    people: tuple[Person, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What :meth:`Method.protect` is told beside the pixels."""
+
+    scene: Scene
+    person: Person
+
+
+class Method(abc.ABC):
+    """A filter that covers masked pixels. One camera's frames go through it, in order; it may remember."""
 
     name: ClassVar[str]
     privacy_class: ClassVar[PrivacyClass]
     params_type: ClassVar[type[MethodParams]]
     #: what a viewer or an attacker still learns, in words
     does_not_hide: ClassVar[str]
+    #: it works with the keys of a key ring (:mod:`privseg.privacy.keys`) and cannot be made without one
+    needs_keys: ClassVar[bool] = False
+    #: where above 0, :meth:`observe` is shown the background: every frame one of so many horizontal strips
+    strips: ClassVar[int] = 0
 
-    @property
-    def params(self) -> MethodParams:
-        """The parameters it was made with."""
-        ...
+    params: MethodParams
 
-    def apply(self, image: Image, mask: BoolMask) -> Image:
-        """Cover the masked pixels.
+    def __init__(self, params: MethodParams | None = None, secrets: Secrets | None = None) -> None:
+        self.params = params or self.params_type()
+        #: where keyed methods get their keys; without a key ring, keys that nobody ever learns and no restart survives
+        self.secrets = secrets or SessionSecrets()
+
+    @abc.abstractmethod
+    def protect(self, image: Image, mask: BoolMask, context: Context) -> Image:
+        """Cover one person.
 
         Args:
-            image: uint8 ``(H, W, 3)`` RGB, read-only. Where the class is irreversible, the masked pixels are
-                erased before the method sees them.
-            mask: bool ``(H, W)``.
+            image: uint8 ``(h, w, 3)`` RGB, read-only: the person's box cut out of the frame. Every other person's
+                pixels in it are zero; where the class is irreversible, this one's are, too.
+            mask: bool ``(h, w)``: which of the pixels are this person's.
+            context: Which frame, and where in it.
 
         Returns:
-            A new uint8 ``(H, W, 3)`` RGB picture, bit-identical outside the mask.
+            uint8 ``(h, w, 3)`` RGB that shares no memory with ``image``; only what lies under ``mask`` is used.
         """
-        ...
+
+    def decorate(self, image: Image, mask: BoolMask, context: Context) -> Image:
+        """Cover what another method left, as a later stage of a composition.
+
+        The same as :meth:`protect`, except for methods that can add to a picture without replacing it, as an outline.
+        """
+        return self.protect(image, mask, context)
+
+    def begin(self, scene: Scene) -> None:  # noqa: B027 - most methods need neither of these two
+        """Called once a frame, before its people."""
+
+    def observe(self, strip: Image, mask: BoolMask, top: int) -> None:  # noqa: B027
+        """Called after :meth:`begin` where ``strips`` asks for it.
+
+        Args:
+            strip: uint8 ``(h, W, 3)`` RGB, read-only: rows ``top`` to ``top + h`` of the frame, covered pixels zero.
+            mask: bool ``(h, W)``: which of them are covered.
+            top: The strip's first row in the frame.
+        """
+
+    def record(self) -> Mapping[str, Any] | None:
+        """What must be kept beside the frame just covered, as plain data without any pixel; None for nothing."""
+        return None
+
+    def cells_across(self) -> float | None:
+        """How many independent cells are left across a person's height; 0: none; None: as many as there were."""
+        return 0.0 if self.privacy_class == "irreversible" else None
 
 
 def rgb(color: str) -> tuple[int, int, int]:
@@ -68,5 +167,5 @@ def fill(image: Image, mask: BoolMask, color: tuple[int, int, int]) -> Image:
 
 @functools.lru_cache(maxsize=16)
 def _sheet(height: int, width: int, color: tuple[int, int, int]) -> Image:
-    """A whole picture of one colour, kept: making it costs more than the rest of a fill."""
+    """A picture of one colour, kept: making it costs more than the rest of a fill."""
     return np.full((height, width, 3), color, np.uint8)

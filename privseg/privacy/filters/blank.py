@@ -6,7 +6,17 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from privseg.privacy.filters.base import BoolMask, Color, Image, MethodParams, PrivacyClass, fill, rgb
+from privseg.privacy.filters.base import (
+    BoolMask,
+    Color,
+    Context,
+    Image,
+    Method,
+    MethodParams,
+    PrivacyClass,
+    fill,
+    rgb,
+)
 
 __all__ = ["Blank", "BlankParams"]
 
@@ -17,17 +27,15 @@ class BlankParams(MethodParams):
     color: Color = Field("#808080", description="fill colour, #rrggbb")
 
 
-class Blank:
+class Blank(Method):
     """Fill with one colour. No source pixel remains; the outline and the way of walking do."""
 
     name: ClassVar[str] = "blank"
     privacy_class: ClassVar[PrivacyClass] = "irreversible"
     does_not_hide: ClassVar[str] = "that someone is there, the outline, the way of walking"
     params_type: ClassVar[type[MethodParams]] = BlankParams
+    params: BlankParams
 
-    def __init__(self, params: BlankParams | None = None) -> None:
-        self.params = params or BlankParams()
-
-    def apply(self, image: Image, mask: BoolMask) -> Image:
+    def protect(self, image: Image, mask: BoolMask, context: Context) -> Image:
         """Cover the masked pixels; see :class:`~privseg.privacy.filters.base.Method`."""
         return fill(image, mask, rgb(self.params.color))

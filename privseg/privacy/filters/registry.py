@@ -11,40 +11,77 @@ from pydantic.fields import FieldInfo
 from privseg.errors import UsageError
 from privseg.privacy.filters.base import Method
 from privseg.privacy.filters.blank import Blank
+from privseg.privacy.filters.compose import Composition
 from privseg.privacy.filters.pixelate import Pixelate
 from privseg.privacy.filters.silhouette import Silhouette
+from privseg.privacy.keys import Secrets
 
 __all__ = ["METHODS", "create_method", "describe_methods"]
 
-METHODS: Mapping[str, type[Blank] | type[Silhouette] | type[Pixelate]] = {
-    method.name: method for method in (Blank, Silhouette, Pixelate)
-}
+METHODS: Mapping[str, type[Method]] = {method.name: method for method in (Blank, Silhouette, Pixelate)}
 
 
-def create_method(name: str, params: Mapping[str, Any] | None = None) -> Method:
+def create_method(
+    name: str,
+    params: Mapping[str, Any] | None = None,
+    *,
+    secrets: Secrets | None = None,
+    allow_obfuscation: bool = True,
+) -> Method:
     """Make a method from its name and parameters.
 
     Args:
-        name: A key of :data:`METHODS`.
-        params: Values of its parameters; those left out keep their defaults.
+        name: A key of :data:`METHODS`, or several joined by ``+``, which then follow one another.
+        params: Values of its parameters; those left out keep their defaults. A composition's are named after their
+            stage, as ``pixelate.cells``.
+        secrets: Where a keyed method gets its keys.
+        allow_obfuscation: Accept a method from whose output an attacker learns something.
 
     Raises:
-        UsageError: No such method, no such parameter, or a value out of bounds; the message names it.
+        UsageError: No such method, no such parameter, or a value out of bounds; a method that needs a key ring has
+            none; or the method is an obfuscation and that is not allowed. The message names it.
     """
-    kind: Any = METHODS.get(name)
-    if kind is None:
-        raise UsageError(f"method {name}", "is not known", f"choose one of {', '.join(sorted(METHODS))}")
+    names = name.split("+")
+    for stage in names:
+        if stage not in METHODS:
+            raise UsageError(f"method {stage}", "is not known", f"choose one of {', '.join(sorted(METHODS))}")
+    given = dict(params or {})
+    if len(names) == 1:
+        method = _made(METHODS[name], given, secrets)
+    else:
+        stray = next((key for key in given if key.partition(".")[0] not in names or "." not in key), None)
+        if stray is not None:
+            raise UsageError(f"method {name}", f"has no parameter {stray}", f"name its stage, as {names[0]}.{stray}")
+        method = Composition(
+            [
+                _made(
+                    METHODS[stage],
+                    {k.partition(".")[2]: v for k, v in given.items() if k.startswith(f"{stage}.")},
+                    secrets,
+                )
+                for stage in names
+            ]
+        )
+    if method.privacy_class == "obfuscation" and not allow_obfuscation:
+        safe = ", ".join(sorted(kind.name for kind in METHODS.values() if kind.privacy_class == "irreversible"))
+        next_step = f"choose one of {safe}, or say that obfuscation is enough here"
+        raise UsageError(f"method {name}", "only obfuscates: an attacker may recognise people in its output", next_step)
+    return method
+
+
+def _made(kind: type[Method], params: Mapping[str, Any], secrets: Secrets | None) -> Method:
+    if kind.needs_keys and secrets is None:
+        raise UsageError(f"method {kind.name}", "needs keys and has none", "make a key ring: privseg keys create")
     try:
-        checked = kind.params_type.model_validate(dict(params or {}))
+        checked = kind.params_type.model_validate(dict(params))
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             known = ", ".join(kind.params_type.model_fields)
-            raise UsageError(f"method {name}", f"has no parameter {field}", f"choose from {known}") from None
-        raise UsageError(f"method {name}", f"{field}: {first['msg']}", f"correct {field}") from None
-    method: Method = kind(checked)
-    return method
+            raise UsageError(f"method {kind.name}", f"has no parameter {field}", f"choose from {known}") from None
+        raise UsageError(f"method {kind.name}", f"{field}: {first['msg']}", f"correct {field}") from None
+    return kind(checked, secrets)
 
 
 def describe_methods() -> list[dict[str, Any]]:

@@ -1,0 +1,33 @@
+"""`privseg methods`, `keys`, `approve`, `unscramble`, `assess`: protection, its keys and what it is worth."""
+
+from __future__ import annotations
+
+import json
+
+import typer
+
+from privseg.cli_options import JsonOption, show_table
+
+__all__ = ["methods"]
+
+
+def methods(as_json: JsonOption = False) -> None:
+    """List the protection methods: class, parameters with bounds, what each does not hide."""
+    from privseg.privacy.filters.registry import describe_methods
+
+    described = describe_methods()
+    if as_json:
+        typer.echo(json.dumps(described, indent=2))
+        return
+    show_table(
+        ["method", "class", "parameters", "does not hide"],
+        [
+            [
+                m["name"],
+                m["privacy_class"],
+                ", ".join(f"{k}: {v}" for k, v in m["parameters"].items()),
+                m["does_not_hide"],
+            ]
+            for m in described
+        ],
+    )
