@@ -11,9 +11,11 @@ from typing import Annotated
 import typer
 
 from privseg import pipeline, stages
+from privseg.cli_assess import assess
 from privseg.cli_bench import bench_app
 from privseg.cli_benchmark import benchmark
 from privseg.cli_dataset import dataset_app
+from privseg.cli_keys import KeyRingOption, approve, keys_app, unscramble
 from privseg.cli_model import triton_app
 from privseg.cli_options import DataOption, HomeOption, JsonOption
 from privseg.cli_privacy import methods
@@ -32,6 +34,7 @@ app.add_typer(triton_app, name="triton")
 app.add_typer(bench_app, name="bench")
 app.add_typer(model_app, name="model")
 app.add_typer(dataset_app, name="dataset")
+app.add_typer(keys_app, name="keys")
 
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="Change a parameter of params.yaml: train.smoke.seconds=20")
@@ -112,20 +115,37 @@ def anonymize(
     realtime: Annotated[bool, typer.Option(help="Read a file at its frame rate, as a camera would.")] = False,
     max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
     metrics_port: Annotated[int | None, typer.Option(help="Serve /metrics meanwhile; 0: any port.")] = None,
+    key_ring: KeyRingOption = None,
     insecure: Annotated[bool, typer.Option(help="Send raw frames to a Triton elsewhere without TLS.")] = False,
+    profile: Annotated[str, typer.Option(help="production, or laboratory: any method goes.")] = "production",
+    allow_obfuscation: Annotated[
+        bool, typer.Option("--allow-obfuscation", help="Accept a method that only obfuscates; it is recorded.")
+    ] = False,
+    policy: Annotated[list[str] | None, typer.Option(help="Mask policy, name=value; may be repeated.")] = None,
+    zones: Annotated[Path | None, typer.Option(help="YAML file of polygons: always covered, and never_shown.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write IN with its people protected to OUT; a frame without an answer from the model is left blank."""
     from privseg.privacy.filters.registry import create_method
+    from privseg.privacy.key_ring import open_key_ring
+    from privseg.privacy.profile import Profile
     from privseg.streaming.anonymize import anonymize_file
+    from privseg.streaming.config import load_zones, read_policy
 
+    if profile not in set(Profile):
+        raise UsageError(f"profile {profile}", "is not known", f"choose one of {', '.join(Profile)}")
+    allowed = Profile(profile).allows_obfuscation(allow_obfuscation)
     done = anonymize_file(
         source,
         out,
-        method=create_method(method, _pairs(param)),
+        method=create_method(method, _pairs(param), secrets=open_key_ring(key_ring, [out]), allow_obfuscation=allowed),
         triton=None if local else _triton_url(triton, home),
         local=_local_model(home) if local else None,
         insecure=insecure,
+        policy=read_policy(_pairs(policy)),
+        zones=load_zones(zones) if zones else None,
+        profile=Profile(profile),
+        allow_obfuscation=allow_obfuscation,
         shared_memory=shared_memory if shared_memory in {"auto", "off"} else Path(shared_memory),
         stream=stream,
         report=report,
@@ -135,9 +155,8 @@ def anonymize(
         say=lambda line: print(line, file=sys.stderr, flush=True),
     )
     versions = ", ".join(done["model_versions"])
-    summary = (
-        f"{out}: {done['frames_out']} frames, {done['method']} ({done['privacy_class']}), model version {versions}"
-    )
+    worth = done["privacy_class"] + (", obfuscation allowed" if done["obfuscation_allowed"] else "")
+    summary = f"{out}: {done['frames_out']} frames, {done['method']} ({worth}), model version {versions}"
     print(json.dumps(done, indent=2) if as_json else summary)
     if done["frames_blanked"]:
         blank = f"{done['frames_blanked']} of {done['frames_out']} frames are blank ({done['blank_reason']})"
@@ -159,6 +178,9 @@ def stream(
 
 
 app.command()(methods)
+app.command()(assess)
+app.command()(approve)
+app.command()(unscramble)
 app.command()(benchmark)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import typer
 
@@ -25,9 +26,21 @@ def methods(as_json: JsonOption = False) -> None:
             [
                 m["name"],
                 m["privacy_class"],
-                ", ".join(f"{k}: {v}" for k, v in m["parameters"].items()),
+                ", ".join(f"{k}: {_short(v)}" for k, v in m["parameters"].items()),
                 m["does_not_hide"],
             ]
             for m in described
         ],
     )
+
+
+def _short(parameter: dict[str, Any]) -> str:
+    """``default (lowest to highest)`` for numbers, ``default (one, other)`` for a choice, else the default alone."""
+    default, choices = parameter["default"], parameter["choices"]
+    if isinstance(default, bool):
+        return "yes" if default else "no"
+    if choices:
+        return f"{default} ({', '.join(str(choice) for choice in choices)})"
+    if parameter["minimum"] is None:
+        return str(default)
+    return f"{default} ({parameter['minimum']} to {parameter['maximum']})"

@@ -40,6 +40,10 @@ def test_help_loads_nothing_heavy() -> None:
         (["anonymize", "nowhere.mp4", "out.mp4", "--triton", "127.0.0.1:9"], 2, "nowhere.mp4"),
         (["anonymize", "nowhere.mp4", "out.mp4", "--method", "paint"], 2, "paint"),
         (["anonymize", "nowhere.mp4", "out.mp4", "--param", "color"], 2, "color"),
+        (["anonymize", "nowhere.mp4", "out.mp4", "--method", "pixelate"], 2, "only obfuscates"),
+        (["anonymize", "nowhere.mp4", "out.mp4", "--profile", "none"], 2, "profile none"),
+        (["anonymize", "nowhere.mp4", "out.mp4", "--triton", "x", "--policy", "hold_frames=-1"], 2, "hold_frames"),
+        (["anonymize", "nowhere.mp4", "out.mp4", "--triton", "x", "--zones", "nowhere.yaml"], 2, "nowhere.yaml"),
         (["anonymize", "nowhere.mp4", "out.mp4", "--param", "color=blue"], 2, "color"),
         (["anonymize", "nowhere.mp4", "out.mp4"], 5, "Triton"),
         (["stream", "--config", "nowhere.yaml"], 2, "nowhere.yaml"),
@@ -72,9 +76,12 @@ def test_a_file_that_is_no_video_is_bad_data(tmp_path: Path) -> None:
 
 def test_methods_are_listed_with_their_class() -> None:
     listed = {entry["name"]: entry for entry in json.loads(privseg("methods", "--json").stdout)}
-    assert set(listed) == {"blank", "silhouette", "pixelate"}
+    assert {"blank", "silhouette", "pixelate"} <= set(listed)
     assert listed["blank"]["privacy_class"] == "irreversible"
     assert listed["pixelate"]["privacy_class"] == "obfuscation"
+    assert listed["blank"]["cells_across"] == 0
+    assert listed["morph"]["parameters"]["target"]["choices"] == ["neutral", "tracked"]
+    assert listed["morph"]["parameters"]["strength"]["minimum"] == 0.5
     assert all(entry["does_not_hide"] for entry in listed.values())
 
 

@@ -16,16 +16,13 @@ from typing import Any, Final, NoReturn, final
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from privseg.errors import PrivacyViolationPrevented
 from privseg.privacy.cover import cover
-from privseg.privacy.filters.base import Method
+from privseg.privacy.filters.base import BoolMask, Image, Method
 from privseg.privacy.masks import PersonMask
 
 __all__ = ["ProtectedFrame", "RawFrame", "Withheld", "protect", "slate"]
-
-Image = npt.NDArray[np.uint8]
 
 _MAKER: Final = object()
 _MODEL_STRIDE: Final = 32
@@ -42,6 +39,8 @@ class Withheld(StrEnum):
     OVERLOADED = "the model server is overloaded"
     WRONG_ANSWER = "the model's answer does not fit"
     EMPTY_ANSWER = "the model's answer is incomplete"
+    UNSURE = "the model is unsure"
+    WRONG_ZONES = "the zones do not fit the picture"
     DAMAGED = "the picture arrived damaged"
     ERROR = "an internal error"
 
@@ -60,7 +59,8 @@ class RawFrame:
     """
 
     __slots__ = (
-        "__pixels", "captured", "damaged", "decode_seconds", "height", "pts", "sequence", "time_base", "width"
+        "__hidden", "__pixels", "captured", "damaged", "decode_seconds", "height", "pts", "sequence", "time_base",
+        "width"
     )  # fmt: skip
 
     def __init__(
@@ -76,6 +76,7 @@ class RawFrame:
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
             raise ValueError(f"a frame is uint8 (H, W, 3), not {pixels.dtype} {pixels.shape}")
         self.__pixels: Image | None = pixels
+        self.__hidden: BoolMask | None = None
         #: pixels down and across
         self.height, self.width = (int(side) for side in pixels.shape[:2])
         self.sequence = sequence
@@ -84,6 +85,23 @@ class RawFrame:
         self.decode_seconds = decode_seconds
         self.damaged = damaged
         self.captured = time.monotonic()
+
+    def never_show(self, area: BoolMask) -> None:
+        """Give an area one colour for good: the model, the method and whoever watches see that colour only.
+
+        Args:
+            area: bool ``(H, W)`` at frame size.
+
+        Raises:
+            PrivacyViolationPrevented: The frame was covered already, or the area is of another size.
+        """
+        if self.__pixels is None:
+            _refuse(self, "was covered before")
+        if area.dtype != np.bool_ or area.shape != (self.height, self.width):
+            _refuse(self, f"the area never shown is {area.dtype} {area.shape}")
+        self.__hidden = area.copy() if self.__hidden is None else self.__hidden | area
+        self.__pixels = np.require(self.__pixels, requirements=["C", "W"])
+        _paint(self.__pixels, self.__hidden)
 
     def model_input(self, long_side: int) -> Image:
         """The picture as the model wants it.
@@ -110,14 +128,20 @@ class RawFrame:
         batch: Image = resized[np.newaxis]
         return batch
 
-    def _protected_pixels(self, mask: npt.NDArray[np.bool_], method: Method, camera: str) -> Image:
-        """Cover the people in the frame's own memory and hand it over; the raw picture is gone, whatever happens."""
+    def _protected_pixels(self, mask: BoolMask, method: Method, camera: str) -> tuple[Image, BoolMask]:
+        """Cover the people in the frame's own memory and hand it over; the raw picture is gone, whatever happens.
+
+        Returns the picture and the mask of what was covered, as the method widened it.
+        """
         pixels, self.__pixels = self.__pixels, None
         if pixels is None:
             _refuse(self, "was covered before")
         pixels = np.require(pixels, requirements=["C", "W"])
-        cover(pixels, mask, method, camera=camera, sequence=self.sequence)
-        return pixels
+        if self.__hidden is None:
+            return pixels, cover(pixels, mask, method, camera=camera, sequence=self.sequence)
+        covered = cover(pixels, mask & ~self.__hidden, method, camera=camera, sequence=self.sequence)
+        _paint(pixels, self.__hidden)  # a method that widens the mask may have drawn there
+        return pixels, covered & ~self.__hidden
 
     def __repr__(self) -> str:
         return f"<RawFrame {self.sequence}: {self.width}x{self.height}>"
@@ -157,7 +181,7 @@ class ProtectedFrame:
         self.time_base = time_base
         #: monotonic seconds at which the raw frame was captured
         self.captured = captured
-        #: covered share of the picture
+        #: covered share of the picture, with what the method added
         self.person_ratio = person_ratio
         #: why the frame is a slate; None when it is not
         self.withheld = withheld
@@ -199,8 +223,7 @@ def protect(frame: RawFrame, mask: PersonMask, method: Method, camera: str = "")
         _refuse(frame, f"the mask belongs to frame {mask.sequence}")
     if mask.pixels.dtype != np.bool_ or mask.pixels.shape != shape:
         _refuse(frame, f"the mask is {mask.pixels.dtype} {mask.pixels.shape}, the frame {shape}")
-    covered = np.ascontiguousarray(mask.pixels)
-    pixels = frame._protected_pixels(covered, method, camera)
+    pixels, covered = frame._protected_pixels(np.ascontiguousarray(mask.pixels), method, camera)
     return ProtectedFrame(
         _MAKER,
         pixels,
@@ -237,6 +260,13 @@ def slate(
 
 def _refuse(subject: object, fault: str) -> NoReturn:
     raise PrivacyViolationPrevented(subject, fault, "the frame leaves as a slate; correct the fault")
+
+
+def _paint(pixels: Image, area: BoolMask) -> None:
+    """Give an area the colour of what is never shown, in place."""
+    left, top, width, height = cv2.boundingRect(area.view(np.uint8))
+    box = np.s_[top : top + height, left : left + width]
+    cv2.copyTo(np.full((height, width, 3), _CARD, np.uint8), area[box].view(np.uint8), pixels[box])
 
 
 def _card(width: int, height: int, reason: Withheld) -> Image:

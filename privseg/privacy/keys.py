@@ -14,6 +14,11 @@ __all__ = ["Secrets", "SessionSecrets", "derive"]
 class Secrets(Protocol):
     """A source of keys: the same for the same purpose and camera, unrelated for any other."""
 
+    @property
+    def epoch(self) -> str:
+        """Which of its owner's keys they come from; kept beside what must be recovered one day."""
+        ...
+
     def key(self, purpose: str, camera: str) -> bytes:
         """32 bytes for one purpose (a method's name) of one camera."""
         ...
@@ -24,6 +29,8 @@ class SessionSecrets:
 
     What is made with them can be linked with nothing of another camera, nor of this one after a restart.
     """
+
+    epoch = "session"
 
     def __init__(self) -> None:
         self._master = secrets.token_bytes(32)

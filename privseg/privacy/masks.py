@@ -1,22 +1,31 @@
-"""From a person probability to the pixels that must be covered: pure functions, and one small memory.
+"""From a person probability to the pixels that must be covered: pure functions.
 
-Every step may only add coverage to what the model was confident of; the property tests hold that.
+Every step may only add coverage to what the model was confident of; the property tests hold that. What is remembered
+from frame to frame is in :mod:`privseg.privacy.hold`.
 """
 
 from __future__ import annotations
 
-import functools
 import math
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-__all__ = ["MaskPolicy", "PersonMask", "TemporalHold", "dilate_by_size", "fill_holes", "mask_from_probability"]
+__all__ = [
+    "MaskPolicy",
+    "PersonMask",
+    "confirmed_empty",
+    "dilate_by_size",
+    "fill_holes",
+    "mask_from_probability",
+    "outlines",
+    "unsure_share",
+]
 
 BoolMask = npt.NDArray[np.bool_]
 Probability = npt.NDArray[np.uint8]
@@ -25,11 +34,6 @@ Contour = npt.NDArray[np.int32]
 # Radii are rounded up along a ladder of this ratio, so that a frame full of specks costs a dozen distance
 # transforms, not thousands.
 _RADIUS_STEP = 1.3
-# A person of at least this share of the picture, of whom within so many frames less than that share is left in the
-# neighbourhood, has not left: the model is doubted, and the person's area lingers.
-_COLLAPSE_FROM = 0.001
-_COLLAPSE_FRAMES = 3
-_COLLAPSE_TO = 0.1
 
 
 class MaskPolicy(BaseModel):
@@ -42,13 +46,33 @@ class MaskPolicy(BaseModel):
     min_dilation: int = Field(4, ge=1, le=128, description="smallest margin in pixels of the frame")
     fill_holes: bool = Field(True, description="cover what a person's outline encloses")
     hold_frames: int = Field(3, ge=0, le=250, description="frames for which a covered pixel stays covered")
+    confirm_empty: int = Field(
+        0, ge=0, le=250, description="release a held pixel early after so many frames in a row without a sign; 0: never"
+    )
+    empty_below: float = Field(0.1, ge=0.02, le=0.95, description="person probability below which there is no sign")
+    hold_at_least: int = Field(1, ge=1, le=250, description="frames for which no pixel is released early")
+    flow: bool = Field(True, description="what is held also moves along with the motion in the picture")
     collapse_hold_frames: int = Field(
         15, ge=0, le=1000, description="frames a person's area lingers after the person vanished all of a sudden"
+    )
+    collapse_share: float = Field(
+        0.25, ge=0.1, le=0.9, description="a person of whom less than this is left within three frames has vanished"
+    )
+    unsure_from: float = Field(0.05, ge=0.0, le=1.0, description="person probability from which the model is unsure")
+    unsure_to: float = Field(0.35, ge=0.0, le=1.0, description="person probability from which it no longer is")
+    unsure_share: float = Field(
+        0.25, ge=0.0, le=1.0, description="withhold a frame of which more than this share is unsure; 1: never"
     )
     trust_zero: bool = Field(
         False,
         description="take a 0 in an answer for background; our models answer at least 1 wherever they could compute",
     )
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        if self.unsure_from >= self.unsure_to:
+            raise ValueError("unsure_from must be below unsure_to")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +106,35 @@ def mask_from_probability(probability: Probability, height: int, width: int, pol
     return dilate_by_size(mask, policy.dilation, policy.min_dilation)
 
 
+def confirmed_empty(probability: Probability, height: int, width: int, policy: MaskPolicy) -> BoolMask:
+    """Where the model sees no sign of a person; bool ``(height, width)``, arguments as for the mask.
+
+    A frame pixel counts only if every probability near it is below both ``empty_below`` and the threshold.
+    """
+    below: BoolMask = _resize(probability, height, width) < math.floor(min(policy.empty_below, policy.threshold) * 255)
+    return below
+
+
+def unsure_share(probability: Probability, policy: MaskPolicy, hidden: BoolMask | None = None) -> float:
+    """The share of the picture where the model sees neither a person nor surely none.
+
+    Args:
+        probability: uint8 ``(h, w)``, person probability times 255.
+        policy: The bounds of being unsure.
+        hidden: bool, of any size: what is never shown and does not count.
+
+    Returns:
+        0 to 1; 0 where all is hidden.
+    """
+    lowest, above = (math.ceil(bound * 255) for bound in (policy.unsure_from, policy.unsure_to))
+    unsure = (probability >= lowest) & (probability < above)
+    if hidden is None:
+        return np.count_nonzero(unsure) / unsure.size
+    size = (unsure.shape[1], unsure.shape[0])
+    shown = cv2.resize(hidden.view(np.uint8), size, interpolation=cv2.INTER_NEAREST_EXACT) == 0
+    return np.count_nonzero(unsure & shown) / max(int(np.count_nonzero(shown)), 1)
+
+
 def _resize(probability: Probability, height: int, width: int) -> Probability:
     """Bilinear at frame size, but never below the nearest value, so that no confident cell is smoothed away."""
     rows, columns = probability.shape
@@ -103,7 +156,7 @@ def _window(ratio: float) -> int:
 def fill_holes(mask: BoolMask) -> BoolMask:
     """Fill every background region that an outline encloses; bool ``(H, W)`` in and out."""
     filled = mask.view(np.uint8).copy()
-    cv2.drawContours(filled, _outlines(mask), -1, 1, cv2.FILLED)
+    cv2.drawContours(filled, outlines(mask), -1, 1, cv2.FILLED)
     return filled.view(np.bool_)
 
 
@@ -121,18 +174,18 @@ def dilate_by_size(mask: BoolMask, fraction: float, minimum: int) -> BoolMask:
     """
     result = mask.copy()
     by_radius: dict[int, list[Contour]] = {}
-    for outline in _outlines(mask):
+    for outline in outlines(mask):
         height = cv2.boundingRect(outline)[3]
         by_radius.setdefault(_radius(height * fraction, minimum), []).append(outline)
-    for radius, outlines in by_radius.items():
-        _widen(result, mask, outlines, radius)
+    for radius, of_this_radius in by_radius.items():
+        _widen(result, mask, of_this_radius, radius)
     return result
 
 
-def _outlines(mask: BoolMask) -> Sequence[Contour]:
+def outlines(mask: BoolMask) -> Sequence[Contour]:
     """The outer outline of every 8-connected component; several times faster than labelling them."""
-    outlines: Sequence[Contour] = cv2.findContours(mask.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]
-    return outlines
+    found: Sequence[Contour] = cv2.findContours(mask.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]
+    return found
 
 
 def _radius(wanted: float, minimum: int) -> int:
@@ -141,83 +194,13 @@ def _radius(wanted: float, minimum: int) -> int:
     return math.ceil(minimum * _RADIUS_STEP**steps)
 
 
-def _widen(result: BoolMask, mask: BoolMask, outlines: list[Contour], radius: int) -> None:
+def _widen(result: BoolMask, mask: BoolMask, components: list[Contour], radius: int) -> None:
     """Add to ``result`` every pixel within ``radius`` of the outlined components, looking only at their window."""
-    x, y, width, height = cv2.boundingRect(np.concatenate(outlines))
+    x, y, width, height = cv2.boundingRect(np.concatenate(components))
     left, top = max(x - radius - 1, 0), max(y - radius - 1, 0)
     window = np.s_[top : y + height + radius + 1, left : x + width + radius + 1]
     persons = np.zeros(mask[window].shape, np.uint8)
-    cv2.drawContours(persons, outlines, -1, 1, cv2.FILLED, offset=(-left, -top))
+    cv2.drawContours(persons, components, -1, 1, cv2.FILLED, offset=(-left, -top))
     background = np.logical_not(persons.view(np.bool_) & mask[window])
     distance = cv2.distanceTransform(background.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
     result[window] |= distance <= radius
-
-
-class TemporalHold:
-    """The memory of one camera: a pixel once covered stays covered for ``hold_frames`` more confirmed frames.
-
-    When a person vanishes within three frames, in one step or in several, the person's area lingers for
-    ``collapse_hold_frames``: people do not leave like that, models fail like that. Each person is judged apart, so
-    that neither another person nor a false alarm elsewhere passes for the one who vanished.
-    """
-
-    def __init__(self, policy: MaskPolicy) -> None:
-        self._policy = policy
-        self._recent: deque[BoolMask] = deque(maxlen=policy.hold_frames)
-        self._seen: deque[BoolMask] = deque(maxlen=_COLLAPSE_FRAMES)
-        self._lingering: BoolMask | None = None
-        self._linger_left = 0
-
-    def update(self, mask: BoolMask) -> BoolMask:
-        """Remember this frame's mask and return the area to cover, a superset of it; bool ``(H, W)``."""
-        if self._seen and self._seen[-1].shape != mask.shape:
-            self._forget()
-        if self._policy.collapse_hold_frames and self._seen:
-            self._notice_collapse(mask)
-        covered = mask.copy()
-        for earlier in self._recent:
-            covered |= earlier
-        if self._lingering is not None:
-            covered |= self._lingering
-            self._linger_left -= 1
-            if self._linger_left == 0:
-                self._lingering = None
-        self._recent.append(mask)
-        self._seen.append(mask.copy())
-        return covered
-
-    def _notice_collapse(self, mask: BoolMask) -> None:
-        """Let linger whoever vanished; each disappearance counts once."""
-        vanished = _vanished(functools.reduce(np.bitwise_or, self._seen), mask)
-        if vanished is None:
-            return
-        for earlier in self._seen:
-            earlier &= ~vanished
-        self._lingering = vanished if self._lingering is None else self._lingering | vanished
-        self._linger_left = self._policy.collapse_hold_frames
-
-    def _forget(self) -> None:
-        self._recent.clear()
-        self._seen.clear()
-        self._lingering = None
-
-
-def _vanished(before: BoolMask, now: BoolMask) -> BoolMask | None:
-    """The connected areas of ``before`` of which hardly anything is left in their neighbourhood; None without any.
-
-    The neighbourhood reaches one width and one height beyond an area's own box: so far people walk meanwhile.
-    """
-    least = _COLLAPSE_FROM * before.size
-    vanished: BoolMask | None = None
-    for outline in _outlines(before):
-        left, top, width, height = cv2.boundingRect(outline)
-        if width * height < least:
-            continue
-        person = np.zeros((height, width), np.uint8)
-        cv2.drawContours(person, [outline], -1, 1, cv2.FILLED, offset=(-left, -top))
-        area = cv2.countNonZero(person)
-        around = np.s_[max(top - height, 0) : top + 2 * height, max(left - width, 0) : left + 2 * width]
-        if area >= least and np.count_nonzero(now[around]) < _COLLAPSE_TO * area:
-            vanished = np.zeros_like(before) if vanished is None else vanished
-            vanished[top : top + height, left : left + width] |= person.view(np.bool_)
-    return vanished

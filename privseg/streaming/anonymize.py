@@ -12,10 +12,13 @@ from typing import Any, Final
 from privseg.errors import DataError, UsageError
 from privseg.privacy.filters.base import Method
 from privseg.privacy.masks import MaskPolicy
+from privseg.privacy.profile import Profile
+from privseg.privacy.zones import Zones
 from privseg.streaming.camera import run_camera
 from privseg.streaming.places import refuse_shared_files
 from privseg.streaming.process import forbid_core_dumps, keep_freed_memory, stop_on_signals
-from privseg.streaming.report import CameraReport, write_report
+from privseg.streaming.report import CameraReport, method_line, write_report
+from privseg.streaming.scramble_record import sidecar_path
 from privseg.streaming.segmenter import SegmenterBackend
 from privseg.streaming.segmenter_local import LocalSegmenter
 from privseg.streaming.segmenter_triton import TritonSegmenter
@@ -39,6 +42,9 @@ def anonymize(
     method: Method,
     segmenter: SegmenterBackend,
     policy: MaskPolicy | None = None,
+    zones: Zones | None = None,
+    profile: Profile = Profile.PRODUCTION,
+    allow_obfuscation: bool = False,
     report: Path | None = None,
     telemetry: Telemetry | None = None,
     long_side: int = 512,
@@ -51,10 +57,14 @@ def anonymize(
 
     Args:
         source: Path or URL of the video, or a source of one's own.
-        out: ``.mp4``, ``.mov`` or ``.mkv``; put in place when it is whole.
+        out: ``.mp4``, ``.mov`` or ``.mkv``; put in place when it is whole. Where the method can be undone it is
+            lossless, with a sidecar beside it.
         method: How people are covered.
         segmenter: Where to ask for people.
         policy: How an answer becomes the covered area.
+        zones: What is covered, or not shown, whatever the model says.
+        profile: Recorded, and whether the method may be one that only obfuscates.
+        allow_obfuscation: Recorded; it may be one in any profile.
         report: Where to write the report as JSON, if anywhere.
         telemetry: Metrics to count in.
         long_side: Pixels of the longer side of the model's input.
@@ -68,8 +78,8 @@ def anonymize(
         with exit code 6 then.
 
     Raises:
-        UsageError: The source does not exist, or source, ``out`` and ``report`` are not all different files, or
-            ``out`` has no known ending.
+        UsageError: The method only obfuscates and that is not allowed; the source does not exist; source, ``out`` and
+            ``report`` are not all different files; or ``out`` has no known ending.
         ServerUnavailableError: The model is not ready (nothing was written), or a camera was lost (what came before
             is in ``out``).
         DataError: The source is no video (nothing was written), or is truncated (what it held is in ``out``).
@@ -77,13 +87,17 @@ def anonymize(
 
     After a StorageError about ``out``, an interrupt or a bug, ``out`` is what it was before.
     """
+    profile.refuse_unless_allowed(method, allow_obfuscation)
     output_format(out)
-    refuse_shared_files([source] if isinstance(source, str) else [], {"output": out, "report": report})
+    refuse_shared_files(
+        [source] if isinstance(source, str) else [],
+        {"output": out, "report": report, "sidecar": sidecar_path(out) if method.lossless else None},
+    )
     camera = VideoSource(source) if isinstance(source, str) else source
     segmenter.check_ready()
 
     def open_sink(width: int, height: int, frame_rate: Fraction, pixel_aspect: Fraction) -> H264FileSink:
-        return H264FileSink(out, frame_rate, (width, height), pixel_aspect=pixel_aspect)
+        return H264FileSink(out, frame_rate, (width, height), pixel_aspect=pixel_aspect, lossless=method.lossless)
 
     result = run_camera(
         "clip",
@@ -94,12 +108,13 @@ def anonymize(
         output=str(out),
         telemetry=telemetry or Telemetry(),
         policy=policy,
+        zones=zones,
         long_side=long_side,
         max_frames=max_frames,
         stop=stop,
         interrupt=interrupt,
         progress=progress,
-    )
+    ).model_copy(update={"profile": profile, "obfuscation_allowed": allow_obfuscation})
     try:
         if report is not None:
             write_report(report, result)
@@ -123,6 +138,9 @@ def anonymize_file(
     shared_memory: str | Path = "auto",
     stream: bool = False,
     policy: MaskPolicy | None = None,
+    zones: Zones | None = None,
+    profile: Profile = Profile.PRODUCTION,
+    allow_obfuscation: bool = False,
     report: Path | None = None,
     realtime: bool = False,
     max_frames: int | None = None,
@@ -144,12 +162,15 @@ def anonymize_file(
             :func:`privseg.streaming.shared_region.directory_finder`.
         stream: Ask over one bidirectional stream.
         policy: How an answer becomes the covered area.
+        zones: What is covered, or not shown, whatever the model says.
+        profile: See :func:`anonymize`.
+        allow_obfuscation: See :func:`anonymize`.
         report: Where to write the report as JSON, if anywhere.
         realtime: Read a file at its own pace, as a camera would; late frames are dropped.
         max_frames: End after so many frames.
         metrics_file: Where to write the metrics at the end, if anywhere.
         metrics_port: Serve them meanwhile, on loopback; 0 takes a free port.
-        say: Takes a line of progress every few seconds.
+        say: Takes a line that names the method and its class, and one of progress every few seconds.
 
     Returns:
         The report as plain data.
@@ -161,6 +182,7 @@ def anonymize_file(
     """
     forbid_core_dumps()
     keep_freed_memory()
+    profile.refuse_unless_allowed(method, allow_obfuscation)
     refuse_shared_files([source], {"output": out, "report": report, "metrics file": metrics_file})
     camera = VideoSource(source, realtime=realtime)
     telemetry, interrupt = Telemetry(), Event()
@@ -184,6 +206,8 @@ def anonymize_file(
         else:
             raise UsageError("no model", "is named", "name a Triton or a local version directory")
         stack.enter_context(segmenter)
+        if say:
+            say(method_line("clip", method, profile, allow_obfuscation))
         segmenter.check_ready()  # before anything is written, the metrics file included
         if metrics_file is not None:
             stack.callback(telemetry.write, metrics_file)
@@ -198,6 +222,9 @@ def anonymize_file(
             method=method,
             segmenter=segmenter,
             policy=policy,
+            zones=zones,
+            profile=profile,
+            allow_obfuscation=allow_obfuscation,
             report=report,
             telemetry=telemetry,
             max_frames=max_frames,

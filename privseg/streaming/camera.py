@@ -17,6 +17,7 @@ from privseg.errors import PrivsegError
 from privseg.privacy.filters.base import Method
 from privseg.privacy.frames import ProtectedFrame
 from privseg.privacy.masks import MaskPolicy
+from privseg.privacy.zones import Zones
 from privseg.streaming.feed import FeedEvents, LiveFeed
 from privseg.streaming.protector import Protector
 from privseg.streaming.report import BlankedRange, CameraReport
@@ -164,6 +165,7 @@ def run_camera(
     output: str,
     telemetry: Telemetry,
     policy: MaskPolicy | None = None,
+    zones: Zones | None = None,
     long_side: int = 512,
     max_frames: int | None = None,
     reconnect: bool = False,
@@ -183,6 +185,7 @@ def run_camera(
         output: Name of the output for the report.
         telemetry: Metrics of the gateway.
         policy: How an answer becomes the covered area.
+        zones: What is covered, or not shown, whatever the model says.
         long_side: Pixels of the longer side of the model's input.
         max_frames: End after so many frames.
         reconnect: Open a live source again when it is lost.
@@ -197,7 +200,8 @@ def run_camera(
     """
     stop = stop or Event()
     telemetry.register(camera, method)
-    protector = Protector(camera, segmenter, method, policy or MaskPolicy(), telemetry, long_side=long_side)
+    policy = policy or MaskPolicy()
+    protector = Protector(camera, segmenter, method, policy, telemetry, long_side=long_side, zones=zones)
     report = CameraReport(
         camera=camera,
         source=source.name,

@@ -6,18 +6,30 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from privseg.errors import UsageError
 from privseg.privacy.masks import MaskPolicy
+from privseg.privacy.profile import Profile
+from privseg.privacy.zones import Zones
 from privseg.triton_channel import Tls, refuse_plaintext
 
-__all__ = ["CameraConfig", "GatewayConfig", "MetricsConfig", "TritonConfig", "load_config"]
+__all__ = [
+    "CameraConfig",
+    "GatewayConfig",
+    "KeysConfig",
+    "MetricsConfig",
+    "TritonConfig",
+    "load_config",
+    "load_zones",
+    "read_policy",
+]
 
 _VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_Model = TypeVar("_Model", bound=BaseModel)
 CameraName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,40}$")]
 
 
@@ -84,6 +96,14 @@ class MetricsConfig(_Section):
     address: str = "127.0.0.1"
 
 
+class KeysConfig(_Section):
+    """Where keyed methods get their keys."""
+
+    ring: Path | None = Field(
+        None, description="the key ring's file; default: the text in PRIVSEG_KEY_RING, or none. See docs/keys.md"
+    )
+
+
 class CameraConfig(_Section):
     """One camera and its one output."""
 
@@ -91,6 +111,10 @@ class CameraConfig(_Section):
     output: str = Field(min_length=1, description=".mp4, .mov or .mkv; may hold strftime codes such as %Y%m%dT%H%M%S")
     method: str = Field(description="how people are covered; there is no default and no way to switch it off")
     params: dict[str, Any] = Field(default_factory=dict, description="the method's parameters")
+    allow_obfuscation: bool = Field(
+        False, description="accept a method that only obfuscates, in profile production, too; part of the record"
+    )
+    zones: Zones = Field(Zones(), description="what is covered, or not shown, whatever the model says")
     purpose: str = Field(min_length=3, description="what the camera is for, in writing; part of the record")
     realtime: bool = Field(True, description="play a file at its own pace, dropping frames the model is too slow for")
     loop: bool = Field(False, description="start a file again when it ends")
@@ -103,6 +127,8 @@ class GatewayConfig(_Section):
     triton: TritonConfig = TritonConfig()
     metrics: MetricsConfig = MetricsConfig()
     policy: MaskPolicy = MaskPolicy()
+    profile: Profile = Field(Profile.PRODUCTION, description="production refuses methods that only obfuscate")
+    keys: KeysConfig = KeysConfig()
     cameras: dict[CameraName, CameraConfig] = Field(min_length=1)
 
 
@@ -117,23 +143,51 @@ def load_config(path: Path, environment: Mapping[str, str] | None = None) -> Gat
         UsageError: The file is missing or no YAML, a variable is not set, or a field is unknown or out of bounds,
             or raw frames would leave the machine in clear. The message names the field and never its value.
     """
+    data = _read_mapping(path, "give the path of a cameras.yaml", "give it triton, metrics, policy and cameras")
+    filled = _interpolated(data, path, "", os.environ if environment is None else environment)
+    return _validated(GatewayConfig, filled, path)
+
+
+def load_zones(path: Path) -> Zones:
+    """Read the zones of one camera from a YAML file.
+
+    Raises:
+        UsageError: The file is missing or no YAML, or a zone is none.
+    """
+    return _validated(Zones, _read_mapping(path, "give the path of a file", "give it always or never_shown"), path)
+
+
+def read_policy(values: Mapping[str, str]) -> MaskPolicy:
+    """A mask policy from texts, as ``hold_frames`` to ``10``.
+
+    Raises:
+        UsageError: A field is unknown or out of bounds.
+    """
+    return _validated(MaskPolicy, values, "policy")
+
+
+def _read_mapping(path: Path, to_be_read: str, to_be_a_mapping: str) -> dict[str, Any]:
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(path, f"cannot be read ({error.strerror})", "give the path of a cameras.yaml") from None
+        raise UsageError(path, f"cannot be read ({error.strerror})", to_be_read) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)  # the error's own text would quote the line, password and all
         where = f" at line {mark.line + 1}" if mark else ""
         raise UsageError(path, f"is not valid YAML{where}", "correct the file") from None
     if not isinstance(data, dict):
-        raise UsageError(path, "holds no mapping", "give it triton, metrics, policy and cameras")
-    filled = _interpolated(data, path, "", os.environ if environment is None else environment)
+        raise UsageError(path, "holds no mapping", to_be_a_mapping)
+    return data
+
+
+def _validated(kind: type[_Model], values: Mapping[str, Any], subject: object) -> _Model:
     try:
-        return GatewayConfig.model_validate(filled)
+        return kind.model_validate(dict(values))
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
         field = ".".join(str(part) for part in first["loc"])
-        raise UsageError(path, f"{field}: {first['msg']}", f"correct {field}") from None
+        where = f"{field}: " if field else ""
+        raise UsageError(subject, f"{where}{first['msg']}", f"correct {field or subject}") from None
 
 
 def _interpolated(value: Any, path: Path, field: str, environment: Mapping[str, str]) -> Any:

@@ -16,13 +16,16 @@ from typing import Any, Final
 from privseg.errors import PrivsegError
 from privseg.privacy.filters.base import Method
 from privseg.privacy.filters.registry import create_method
+from privseg.privacy.key_ring import open_key_ring
+from privseg.privacy.keys import Secrets
 from privseg.streaming.address import redact
 from privseg.streaming.backends import configured_backend
 from privseg.streaming.camera import run_camera
 from privseg.streaming.config import CameraConfig, GatewayConfig
 from privseg.streaming.places import refuse_shared_files
 from privseg.streaming.process import forbid_core_dumps, keep_freed_memory, stop_on_signals
-from privseg.streaming.report import CameraReport
+from privseg.streaming.report import CameraReport, method_line
+from privseg.streaming.scramble_record import sidecar_path
 from privseg.streaming.segmenter import SegmenterBackend
 from privseg.streaming.sinks import H264FileSink, output_format
 from privseg.streaming.source import VideoSource
@@ -53,21 +56,24 @@ def run_gateway(
         telemetry: Metrics, served on the configured port while this runs.
         open_segmenter: Makes one segmenter a camera; Triton by default.
         progress: Called from the cameras' threads with a report so far, and once with the last one of each.
-        say: Takes, from the cameras' threads, a line when a camera is lost, once a minute while it is, and when it is
-            back.
+        say: Takes a line a camera that names its method and its class; then, from the cameras' threads, one when a
+            camera is lost, once a minute while it is, and when it is back.
 
     Returns:
         One report a camera; ``fault`` tells what ended it, if anything did. A recording is kept in any case.
 
     Raises:
-        UsageError: A method, one of its parameters or an output is wrong, or an output is another camera's output or
-            a source; no camera was started.
+        UsageError: A method, one of its parameters, the key ring or an output is wrong, or an output is another
+            camera's output or a source; no camera was started.
         ServerUnavailableError: The metrics port is taken; no camera was started.
     """
     stop = stop or threading.Event()
     telemetry = telemetry or Telemetry()
     plans = _checked(config)
     server = telemetry.serve(config.metrics.port, config.metrics.address)
+    for name, plan in plans.items():
+        if say:
+            say(method_line(name, plan.method, config.profile, plan.camera.allow_obfuscation))
     reports: dict[str, CameraReport] = {}
 
     def run(name: str, plan: _Plan) -> None:
@@ -137,17 +143,24 @@ class _Plan:
 def _checked(config: GatewayConfig) -> dict[str, _Plan]:
     """The plan of every camera; refuses what cannot work before anything starts."""
     now = time.localtime()
+    outputs = {name: Path(time.strftime(camera.output, now)) for name, camera in config.cameras.items()}
+    keys = open_key_ring(config.keys.ring, outputs.values())
     plans = {
-        name: _Plan(camera, create_method(camera.method, camera.params), Path(time.strftime(camera.output, now)))
-        for name, camera in config.cameras.items()
+        name: _Plan(camera, _method(camera, config, keys), outputs[name]) for name, camera in config.cameras.items()
     }
     for plan in plans.values():
         output_format(plan.out)
     refuse_shared_files(
         [camera.source.get_secret_value() for camera in config.cameras.values()],
-        {f"camera {name}: output": plan.out for name, plan in plans.items()},
+        {f"camera {name}: output": plan.out for name, plan in plans.items()}
+        | {f"camera {name}: sidecar": sidecar_path(plan.out) for name, plan in plans.items() if plan.method.lossless},
     )
     return plans
+
+
+def _method(camera: CameraConfig, config: GatewayConfig, keys: Secrets | None) -> Method:
+    allowed = config.profile.allows_obfuscation(camera.allow_obfuscation)
+    return create_method(camera.method, camera.params, secrets=keys, allow_obfuscation=allowed)
 
 
 def _run_one(
@@ -165,7 +178,9 @@ def _run_one(
     uri = camera.source.get_secret_value()
 
     def open_sink(width: int, height: int, frame_rate: Fraction, pixel_aspect: Fraction) -> H264FileSink:
-        return H264FileSink(out, frame_rate, (width, height), recording=True, pixel_aspect=pixel_aspect)
+        return H264FileSink(
+            out, frame_rate, (width, height), recording=True, pixel_aspect=pixel_aspect, lossless=method.lossless
+        )
 
     try:
         with contextlib.closing(open_segmenter(config)) as segmenter:
@@ -178,6 +193,7 @@ def _run_one(
                 output=str(out),
                 telemetry=telemetry,
                 policy=config.policy,
+                zones=camera.zones,
                 long_side=config.triton.long_side,
                 max_frames=camera.max_frames,
                 reconnect=True,
@@ -199,7 +215,16 @@ def _run_one(
         if not isinstance(report.error, PrivsegError):
             trace = "".join(traceback.format_exception(report.error))
             print(trace.replace(uri, redact(uri)), file=sys.stderr, flush=True)
-    return report.model_copy(update={"purpose": camera.purpose})
+    return report.model_copy(update=_circumstances(camera, config))
+
+
+def _circumstances(camera: CameraConfig, config: GatewayConfig) -> dict[str, Any]:
+    """What the report records beside what happened."""
+    return {
+        "purpose": camera.purpose,
+        "profile": config.profile,
+        "obfuscation_allowed": camera.allow_obfuscation,
+    }
 
 
 def _join(threads: list[threading.Thread]) -> None:

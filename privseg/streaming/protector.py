@@ -8,22 +8,39 @@ from __future__ import annotations
 import time
 from collections import deque
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
+from privseg.errors import UsageError
 from privseg.privacy.filters.base import Method
 from privseg.privacy.frames import ProtectedFrame, RawFrame, Withheld, protect, slate
-from privseg.privacy.masks import MaskPolicy, PersonMask, TemporalHold, mask_from_probability
+from privseg.privacy.hold import TemporalHold
+from privseg.privacy.masks import (
+    BoolMask,
+    MaskPolicy,
+    PersonMask,
+    Probability,
+    confirmed_empty,
+    mask_from_probability,
+    unsure_share,
+)
+from privseg.privacy.motion import Flow, Motion
+from privseg.privacy.zones import ZoneAreas, Zones, rasterize
 from privseg.streaming.segmenter import Answer, NoAnswer, SegmenterBackend
 from privseg.streaming.telemetry import Telemetry
 
 __all__ = ["Protector"]
+
+_NO_AREAS: Final = ZoneAreas(None, None)
 
 
 @dataclass(slots=True)
 class _Pending:
     frame: RawFrame
     size: tuple[int, int]
+    areas: ZoneAreas
+    flow: Flow | None
     submitted: float
     withheld: NoAnswer | None
 
@@ -38,6 +55,7 @@ class Protector:
         policy: How an answer becomes the covered area.
         telemetry: Where stages are timed.
         long_side: Pixels of the longer side of the model's input.
+        zones: What is covered, or not shown, whatever the model says.
     """
 
     def __init__(
@@ -49,6 +67,7 @@ class Protector:
         telemetry: Telemetry,
         *,
         long_side: int = 512,
+        zones: Zones | None = None,
     ) -> None:
         self._camera = camera
         self._segmenter = segmenter
@@ -57,6 +76,10 @@ class Protector:
         self._telemetry = telemetry
         self._long_side = long_side
         self._hold = TemporalHold(policy)
+        self._motion = Motion()
+        self._zones = zones or Zones()
+        self._areas = _NO_AREAS
+        self._areas_size: tuple[int, int] | None = None
         self._pending: deque[_Pending] = deque()
         self._version = ""
         #: versions that answered, in order of appearance
@@ -73,18 +96,23 @@ class Protector:
         """Ask the model about a frame; never raises for a fault of the model."""
         self._telemetry.observe_stage(self._camera, "decode", frame.decode_seconds)
         withheld = NoAnswer(Withheld.DAMAGED) if frame.damaged else None
-        size = (0, 0)
+        size, areas, flow = (0, 0), _NO_AREAS, None
         submitted = time.monotonic()
         try:
             if withheld is None:
+                areas = self._areas_of(frame)
+                if areas.never_shown is not None:
+                    frame.never_show(areas.never_shown)
                 image = frame.model_input(self._long_side)
                 size = (image.shape[1], image.shape[2])
+                flow = self._motion.follow(image[0]) if self._policy.flow else None
+                submitted = time.monotonic()
                 self._segmenter.submit(frame.sequence, image)
         except NoAnswer as error:
             withheld = error
         except Exception as error:
             withheld = _unexpected(error)
-        self._pending.append(_Pending(frame, size, submitted, withheld))
+        self._pending.append(_Pending(frame, size, areas, flow, submitted, withheld))
 
     def finish(self) -> ProtectedFrame:
         """Wait for the oldest frame's answer and cover its people, or withhold it.
@@ -94,6 +122,8 @@ class Protector:
         """
         asked = self._pending.popleft()
         try:
+            if asked.flow is not None:  # for a withheld frame, too: what is held moves on meanwhile
+                self._hold.move(asked.flow)
             return self._covered(asked) if asked.withheld is None else self._slate(asked.frame, asked.withheld)
         except NoAnswer as error:
             return self._slate(asked.frame, error)
@@ -106,11 +136,33 @@ class Protector:
         self._telemetry.observe_stage(self._camera, "segment", time.monotonic() - asked.submitted)
         begun = time.perf_counter()
         self._check(answer, asked)
-        mask = mask_from_probability(answer.probability, frame.height, frame.width, self._policy)
-        covered = protect(frame, PersonMask(self._hold.update(mask), answer.sequence), self._method, self._camera)
+        mask = self._mask(answer.probability, asked)
+        covered = protect(frame, PersonMask(mask, answer.sequence), self._method, self._camera)
         self._telemetry.observe_stage(self._camera, "protect", time.perf_counter() - begun)
         self._note_version(answer.model_version)
         return covered
+
+    def _areas_of(self, frame: RawFrame) -> ZoneAreas:
+        """The zones at the frame's size."""
+        size = (frame.height, frame.width)
+        if size != self._areas_size:
+            try:
+                self._areas = rasterize(self._zones, *size)
+            except UsageError as error:
+                raise NoAnswer(Withheld.WRONG_ZONES, str(error)) from None
+            self._areas_size = size
+        return self._areas
+
+    def _mask(self, probability: Probability, asked: _Pending) -> BoolMask:
+        """What to cover: people now, people a moment ago, and what is always covered."""
+        policy, size = self._policy, (asked.frame.height, asked.frame.width)
+        unsure = unsure_share(probability, policy, asked.areas.never_shown)
+        if unsure > policy.unsure_share:
+            raise NoAnswer(Withheld.UNSURE, f"about {unsure:.0%} of the picture")
+        mask = mask_from_probability(probability, *size, policy)
+        empty = confirmed_empty(probability, *size, policy) if policy.confirm_empty else None
+        held = self._hold.update(mask, empty)
+        return held if asked.areas.always is None else held | asked.areas.always
 
     def _check(self, answer: Answer, asked: _Pending) -> None:
         """Refuse an answer about another frame, or one that is no probability map of the input's size."""

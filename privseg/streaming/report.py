@@ -8,9 +8,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from privseg.errors import PrivsegError
+from privseg.privacy.filters.base import Method
+from privseg.privacy.profile import Profile
 from privseg.streaming.places import write_whole
 
-__all__ = ["BlankedRange", "CameraReport", "write_report"]
+__all__ = ["BlankedRange", "CameraReport", "method_line", "write_report"]
 
 
 class BlankedRange(BaseModel):
@@ -36,6 +38,8 @@ class CameraReport(BaseModel):
     method: str
     method_params: dict[str, Any]
     privacy_class: str
+    profile: Profile = Profile.PRODUCTION
+    obfuscation_allowed: bool = Field(False, description="somebody allowed methods that only obfuscate")
     purpose: str = ""
     frames_in: int = 0
     frames_out: int = 0
@@ -61,6 +65,12 @@ class CameraReport(BaseModel):
         """One line for whoever waits."""
         blanked = f", {self.frames_blanked} blank ({self.blank_reason})" if self.frames_blanked else ""
         return f"{self.camera}: {self.frames_out} frames out, {self.fps:.1f} a second{blanked}"
+
+
+def method_line(camera: str, method: Method, profile: Profile, obfuscation_allowed: bool) -> str:
+    """One line that says how people are covered, and what that is worth."""
+    allowed = ", obfuscation allowed" if obfuscation_allowed else ""
+    return f"{camera}: method {method.name} ({method.privacy_class}), profile {profile}{allowed}"
 
 
 def write_report(path: Path, report: CameraReport) -> None:

@@ -18,6 +18,7 @@ from av.video.stream import VideoStream
 from privseg.errors import PrivacyViolationPrevented, StorageError, UsageError
 from privseg.privacy.frames import ProtectedFrame
 from privseg.streaming.places import create_unique
+from privseg.streaming.scramble_record import SidecarWriter
 
 __all__ = ["FrameSink", "H264FileSink", "output_format"]
 
@@ -60,6 +61,9 @@ class H264FileSink:
         pixel_aspect: Width of a pixel by its height, for players.
         preset: x264's trade of speed for size.
         quality: x264's constant rate factor; lower is better.
+        lossless: Keep every bit of the picture, odd sizes too (RGB, H.264 High 4:4:4 Predictive), and beside the file
+            what the method recorded for each frame, see :mod:`privseg.streaming.scramble_record`. A frame that had to
+            be scaled has no record: it stays covered for good. ``preset`` and ``quality`` have no meaning then.
 
     Raises:
         UsageError: The name's ending is not known.
@@ -76,11 +80,14 @@ class H264FileSink:
         pixel_aspect: Fraction = Fraction(1),
         preset: str = "veryfast",
         quality: int = 23,
+        lossless: bool = False,
     ) -> None:
         self.path = path
         self._size = size
         self._recording = recording
+        self._first_pts = 0
         self._last_pts: int | None = None
+        self._written = 0
         self._next_key: int | None = None
         self._open = True
         container_format = output_format(path)
@@ -98,13 +105,22 @@ class H264FileSink:
         except (av.FFmpegError, OSError) as error:
             self._temporary.unlink(missing_ok=True)
             raise _storage_error(path, error) from None
+        self._sidecar = SidecarWriter(self._temporary, path) if lossless else None
+        # Noise does not compress: a slower preset gains a tenth of the size for three times the work.
+        options = {"preset": "ultrafast", "qp": "0"} if lossless else {"preset": preset, "crf": str(quality)}
         # Pictures held back to encode them better would be lost with the machine.
-        options = {"preset": preset, "crf": str(quality)} | ({"tune": "zerolatency"} if recording else {})
-        self._stream: VideoStream = self._container.add_stream("libx264", rate=frame_rate, options=options)
-        self._stream.width, self._stream.height = (side + side % 2 for side in size)
-        self._stream.pix_fmt = "yuv420p"
+        options |= {"tune": "zerolatency"} if recording else {}
+        self._stream: VideoStream
+        if lossless:
+            self._stream = self._container.add_stream("libx264rgb", rate=frame_rate, options=options)
+            self._stream.width, self._stream.height = size
+            self._stream.pix_fmt = "rgb24"
+        else:
+            self._stream = self._container.add_stream("libx264", rate=frame_rate, options=options)
+            self._stream.width, self._stream.height = (side + side % 2 for side in size)
+            self._stream.pix_fmt = "yuv420p"
+            self._stream.colorspace = _BT601
         self._stream.thread_count = 2
-        self._stream.colorspace = _BT601
         self._stream.codec_context.sample_aspect_ratio = pixel_aspect
 
     def write(self, frame: ProtectedFrame) -> None:
@@ -112,12 +128,16 @@ class H264FileSink:
 
         Raises:
             PrivacyViolationPrevented: It is not a ProtectedFrame; nothing is written.
+            UsageError: It can be recovered from a lossless file only, and this is none; nothing is written.
             StorageError: The disk is full or the file cannot be written.
         """
         if type(frame) is not ProtectedFrame:
             raise PrivacyViolationPrevented(
                 self.path, f"refused a {type(frame).__name__}", "only protect() and slate() make frames that may leave"
             )
+        if frame.record is not None and self._sidecar is None:
+            fault = "is lossy: nothing scrambled can be recovered from it"
+            raise UsageError(self.path, fault, "open the sink with lossless=True")
         picture = self._picture(frame)
         if self._last_pts is None:
             self._stream.codec_context.time_base = frame.time_base
@@ -125,13 +145,17 @@ class H264FileSink:
         pts = round(frame.pts * frame.time_base / time_base)
         if self._last_pts is not None:
             pts = max(pts, self._last_pts + 1)
+        else:
+            self._first_pts = pts
         self._last_pts = picture.pts = pts
         picture.time_base = time_base
         # A camera may be far slower than its nominal rate, so key frames go by the clock.
         if self._recording and (self._next_key is None or pts >= self._next_key):
             picture.pict_type = PictureType.I
             self._next_key = pts + math.ceil(_FRAGMENT_SECONDS / time_base)
+        self._keep_record(frame, float((pts - self._first_pts) * time_base))
         self._encode(picture)
+        self._written += 1
 
     def close(self) -> None:
         """Flush, finish the file and move it into place; an empty one is thrown away. Raises StorageError."""
@@ -144,7 +168,7 @@ class H264FileSink:
         self._open = False
         try:
             self._container.close()
-            self._temporary.replace(self.path)
+            self._put_in_place()
         except (av.FFmpegError, OSError) as error:
             self._salvage()
             raise _storage_error(self.path, error) from None
@@ -162,9 +186,25 @@ class H264FileSink:
         """Put in place what a broken recording holds. Where even that fails, it stays under its own name."""
         with contextlib.suppress(OSError):
             if self._recording and _is_playable(self._temporary):
-                self._temporary.replace(self.path)
+                self._put_in_place()
             else:
                 self._temporary.unlink(missing_ok=True)
+                if self._sidecar is not None:
+                    self._sidecar.discard()
+
+    def _put_in_place(self) -> None:
+        if self._sidecar is not None:
+            self._sidecar.put_in_place()  # first: a video that is there can be recovered
+        self._temporary.replace(self.path)
+
+    def _keep_record(self, frame: ProtectedFrame, seconds: float) -> None:
+        if self._sidecar is None or frame.record is None or (frame.width, frame.height) != self._size:
+            return
+        try:
+            self._sidecar.write(self._written, seconds, frame.record)
+        except OSError as error:
+            self.abort()
+            raise _storage_error(self.path, error) from None
 
     def __enter__(self) -> Self:
         return self
@@ -181,6 +221,8 @@ class H264FileSink:
         pixels = frame.pixels
         if (frame.width, frame.height) != self._size:
             pixels = cv2.resize(pixels, self._size, interpolation=cv2.INTER_AREA)
+        if self._sidecar is not None:
+            return VideoFrame.from_ndarray(pixels, format="rgb24")
         right, bottom = (side % 2 for side in self._size)
         if right or bottom:
             pixels = cv2.copyMakeBorder(pixels, 0, bottom, 0, right, cv2.BORDER_REPLICATE)

@@ -35,7 +35,7 @@ def scene(number: int, width: int, height: int, *, person: bool = True) -> Image
     """
     y, x = np.mgrid[0:height, 0:width]
     image = np.empty((height, width, 3), np.uint8)
-    image[..., 0] = 20 + (x // 8 + y // 8) % 2 * 30  # red stays low: it is the test models' probability
+    image[..., 0] = 1 + (x // 8 + y // 8) % 2 * 7  # red stays low: it is the test models' probability
     image[..., 1] = 60 + x * 120 // width
     image[..., 2] = 60 + y * 120 // height
     if person:

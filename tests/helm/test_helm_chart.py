@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -151,7 +152,12 @@ def test_a_source_with_a_login_needs_the_secret_that_holds_it(chart: HelmChart) 
 
 def test_schema_knows_the_methods_that_privseg_has(chart: HelmChart) -> None:
     assert chart.schema is not None
-    assert set(chart.schema["definitions"]["camera"]["properties"]["method"]["enum"]) == set(METHODS)
+    pattern = chart.schema["definitions"]["camera"]["properties"]["method"]["pattern"]
+    first, second = re.findall(r"\(((?:\w+\|)+\w+)\)", pattern)
+    assert set(first.split("|")) == set(second.split("|")) == set(METHODS)
+    assert re.search(pattern, "pixelate+outline")
+    assert not re.search(pattern, "none")
+    assert not re.search(pattern, "pixelate+")
 
 
 def test_gateway_reads_the_rendered_cameras(manifests: dict[str, Manifest], tmp_path: Path) -> None:

@@ -42,10 +42,14 @@ class Rogue(Method):
     params_type = MethodParams
     does_not_hide = "anything"
 
-    def __init__(self, privacy_class: PrivacyClass, behave: Any) -> None:
+    def __init__(self, privacy_class: PrivacyClass, behave: Any, widen: Any = None) -> None:
         super().__init__()
         self.privacy_class: Any = privacy_class
         self._behave = behave
+        self._widen = widen
+
+    def widen(self, mask: Mask) -> Mask:
+        return mask if self._widen is None else self._widen(mask)  # type: ignore[no-any-return]
 
     def protect(self, image: Image, mask: Mask, context: Context) -> Image:
         output: Image = self._behave(image, mask)
@@ -114,6 +118,49 @@ def test_what_a_filter_paints_outside_the_mask_is_thrown_away(privacy_class: Pri
     frame = protect(raw(), PersonMask(ragged, 3), Rogue(privacy_class, lambda image, mask: np.full_like(image, 7)))
     assert np.array_equal(frame.pixels[~ragged], scene(3, WIDTH, HEIGHT)[~ragged])
     assert (frame.pixels[ragged] == 7).all()
+
+
+def test_a_filter_may_widen_the_mask_and_the_share_counts_it() -> None:
+    wide = np.zeros((HEIGHT, WIDTH), np.bool_)
+    wide[: HEIGHT // 2] = True
+    wide |= true_mask()
+    seen: list[int] = []
+
+    def spy(image: Image, mask: Mask) -> Image:
+        seen.append(int(image[mask].max()))
+        return np.full_like(image, 7)
+
+    frame = protect(raw(), PersonMask(true_mask(), 3), Rogue("irreversible", spy, lambda mask: wide))
+    assert set(seen) == {0}
+    assert (frame.pixels[wide] == 7).all()
+    assert np.array_equal(frame.pixels[~wide], scene(3, WIDTH, HEIGHT)[~wide])
+    assert frame.person_ratio == pytest.approx(wide.mean())
+
+
+@pytest.mark.parametrize(
+    "widen",
+    [
+        lambda mask: np.zeros_like(mask),
+        lambda mask: mask & (np.arange(mask.size).reshape(mask.shape) != np.flatnonzero(mask)[0]),
+        lambda mask: mask[:-1],
+        lambda mask: np.ones(mask.shape, np.uint8),
+        lambda mask: None,
+    ],
+    ids=["nothing", "a pixel less", "smaller", "numbers", "none"],
+)
+def test_a_filter_that_narrows_the_mask_is_refused(widen: Any) -> None:
+    rogue = Rogue("obfuscation", lambda image, mask: np.zeros_like(image), widen)
+    with pytest.raises(PrivacyViolationPrevented, match="mask"):
+        protect(raw(), PersonMask(true_mask(), 3), rogue)
+
+
+def test_a_filter_cannot_write_into_the_mask_it_widens() -> None:
+    def wipe(mask: Mask) -> Mask:
+        mask[:] = False
+        return mask
+
+    with pytest.raises(ValueError, match="read-only"):
+        protect(raw(), PersonMask(true_mask(), 3), Rogue("obfuscation", lambda image, mask: image.copy(), wipe))
 
 
 def test_a_frame_is_covered_once_and_then_gone() -> None:
@@ -196,7 +243,8 @@ def test_a_raw_frame_has_no_way_out() -> None:
             leave(frame)  # type: ignore[operator]
     public = {name for name in dir(frame) if not name.startswith("_")}
     expected = {
-        "captured", "damaged", "decode_seconds", "height", "model_input", "pts", "sequence", "time_base", "width"
+        "captured", "damaged", "decode_seconds", "height", "model_input", "never_show", "pts", "sequence", "time_base",
+        "width"
     }  # fmt: skip
     assert public == expected
     assert str(BEACON[0]) not in repr(frame)

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pydantic import ValidationError
 
-from privseg.privacy.masks import MaskPolicy, TemporalHold, dilate_by_size, fill_holes, mask_from_probability
+from privseg.privacy.masks import (
+    MaskPolicy,
+    confirmed_empty,
+    dilate_by_size,
+    fill_holes,
+    mask_from_probability,
+    unsure_share,
+)
 
 Mask = npt.NDArray[np.bool_]
 
@@ -121,127 +128,46 @@ def test_a_ring_is_filled() -> None:
 
 
 @settings(deadline=None)
-@given(
-    st.lists(hnp.arrays(np.bool_, (6, 7), elements=st.booleans()), min_size=1, max_size=12),
-    st.integers(0, 5),
-    st.integers(0, 5),
-)
-def test_a_covered_pixel_stays_covered_for_the_held_frames(frames: list[Mask], held: int, lingering: int) -> None:
-    hold = TemporalHold(MaskPolicy(hold_frames=held, collapse_hold_frames=lingering))
-    for number, mask in enumerate(frames):
-        covered = hold.update(mask)
-        for earlier in frames[max(number - held, 0) : number + 1]:
-            assert not (earlier & ~covered).any()
-
-
-def test_nothing_is_held_longer_than_asked() -> None:
-    hold = TemporalHold(MaskPolicy(hold_frames=2, collapse_hold_frames=0))
-    one, none = np.eye(8, dtype=np.bool_), np.zeros((8, 8), np.bool_)
-    covered = [hold.update(mask).any() for mask in (one, none, none, none)]
-    assert covered == [True, True, True, False]
-
-
-def test_when_everyone_vanishes_at_once_the_last_mask_lingers() -> None:
-    hold = TemporalHold(MaskPolicy(hold_frames=0, collapse_hold_frames=3))
-    person, none = np.zeros((50, 50), np.bool_), np.zeros((50, 50), np.bool_)
-    person[10:40, 20:30] = True
-    hold.update(person)
-    assert [bool(hold.update(none).any()) for _ in range(4)] == [True, True, True, False]
-
-
-def test_a_person_who_walks_out_bit_by_bit_leaves_at_most_the_last_strip() -> None:
-    hold = TemporalHold(MaskPolicy(hold_frames=0, collapse_hold_frames=5))
-    for right in range(60, 0, -2):
-        mask = np.zeros((300, 400), np.bool_)
-        mask[100:240, :right] = True
-        assert np.array_equal(hold.update(mask), mask)
-    for _ in range(5):
-        assert not hold.update(np.zeros((300, 400), np.bool_))[:, 6:].any()
-    assert not hold.update(np.zeros((300, 400), np.bool_)).any()
-
-
-def test_a_person_who_runs_leaves_no_ghost() -> None:
-    hold = TemporalHold(MaskPolicy(hold_frames=0, collapse_hold_frames=5))
-    for left in range(0, 300, 25):
-        mask = np.zeros((300, 400), np.bool_)
-        mask[100:240, left : left + 50] = True
-        assert np.array_equal(hold.update(mask), mask)
-
-
-def box(left: int, top: int, width: int, height: int, share: float = 1.0) -> Mask:
-    mask = np.zeros((60, 90), np.bool_)
-    mask[top : top + round(height * share), left : left + width] = True
-    return mask
-
-
-def coverage(frames: list[Mask], policy: MaskPolicy) -> list[Mask]:
-    hold = TemporalHold(policy)
-    return [hold.update(mask.copy()) for mask in frames]
-
-
-@pytest.mark.parametrize("shares", [(1, 0), (1, 0.7, 0.15, 0), (1, 0.7, 0.05), (1, 0.15, 0.05, 0)])
-def test_a_fall_in_steps_holds_the_whole_person(shares: tuple[float, ...]) -> None:
-    fall = [box(20, 10, 10, 40, share) for share in shares] + [box(0, 0, 0, 0)] * 9
-    covered = coverage(fall, MaskPolicy(hold_frames=3, collapse_hold_frames=10))
-    for number in range(10):
-        assert not (fall[0] & ~covered[number]).any(), number
-
-
-def test_a_second_collapse_does_not_uncover_the_first() -> None:
-    person, blob, none = box(10, 10, 10, 40), box(70, 20, 8, 8), box(0, 0, 0, 0)
-    covered = coverage([person, none, blob, none, none, none, none], MaskPolicy(hold_frames=0, collapse_hold_frames=6))
-    assert all(not (person & ~mask).any() for mask in covered)
-
-
-def test_one_person_vanishing_beside_another_is_noticed() -> None:
-    vanishing, staying = box(2, 10, 8, 30), box(60, 5, 20, 50)
-    covered = coverage([vanishing | staying] + [staying] * 5, MaskPolicy(hold_frames=0, collapse_hold_frames=5))
-    assert all(not (vanishing & ~mask).any() for mask in covered)
-
-
-blobs = st.builds(box, st.integers(0, 85), st.integers(0, 55), st.integers(1, 30), st.integers(1, 40))
-policies_of_hold = st.builds(
-    MaskPolicy, hold_frames=st.integers(1, 4), collapse_hold_frames=st.sampled_from([0, 1, 3, 6])
-)
-
-
-@settings(deadline=None)
-@given(blobs, st.integers(0, 9), st.integers(1, 6), policies_of_hold)
-def test_a_blob_anywhere_uncovers_nobody_who_vanishes(blob: Mask, at: int, seen: int, policy: MaskPolicy) -> None:
-    frames = [box(30, 10, 12, 40)] * seen + [box(0, 0, 0, 0)] * (12 - seen)
-    without, with_blob = (
-        coverage([mask | blob if add and number == at else mask for number, mask in enumerate(frames)], policy)
-        for add in (False, True)
-    )
-    for before, after in zip(without, with_blob, strict=True):
-        assert not (before & ~after).any()
-
-
-@settings(deadline=None)
-@given(
-    st.lists(hnp.arrays(np.bool_, (60, 20), elements=st.booleans()), min_size=2, max_size=10),
-    st.integers(0, 9),
-    st.builds(box, st.integers(45, 85), st.integers(0, 55), st.integers(1, 30), st.integers(1, 40)),
-    policies_of_hold,
-)
-def test_a_blob_apart_never_shrinks_what_is_covered_later(
-    people: list[Mask], at: int, blob: Mask, policy: MaskPolicy
+@given(probabilities(), st.integers(1, 90), st.integers(1, 90), st.floats(0.02, 0.95), policies)
+def test_what_is_confident_is_never_empty(
+    probability: npt.NDArray[np.uint8], height: int, width: int, below: float, policy: MaskPolicy
 ) -> None:
-    frames = [np.pad(mask, ((0, 0), (0, 70))) for mask in people]
-    frames.append(np.zeros((60, 90), np.bool_))
-    changed = [mask | blob if number == at % len(frames) else mask for number, mask in enumerate(frames)]
-    for before, after in zip(coverage(frames, policy), coverage(changed, policy), strict=True):
-        assert not (before & ~after).any()
+    policy = policy.model_copy(update={"empty_below": below, "fill_holes": False})
+    empty = confirmed_empty(probability, height, width, policy)
+    assert empty.shape == (height, width)
+    rows, columns = np.nonzero(probability >= min(below, policy.threshold) * 255)
+    at_row = ((rows + 0.5) * height / probability.shape[0]).astype(int)
+    at_column = ((columns + 0.5) * width / probability.shape[1]).astype(int)
+    assert not empty[at_row, at_column].any()
 
 
-def test_a_changed_frame_size_starts_afresh() -> None:
-    hold = TemporalHold(MaskPolicy())
-    hold.update(np.ones((8, 8), np.bool_))
-    assert not hold.update(np.zeros((9, 8), np.bool_)).any()
+def test_where_there_is_no_sign_it_is_empty() -> None:
+    assert confirmed_empty(np.full((32, 32), 20, np.uint8), 77, 51, MaskPolicy(empty_below=0.1)).all()
+    assert not confirmed_empty(np.full((32, 32), 26, np.uint8), 77, 51, MaskPolicy(empty_below=0.1)).any()
+
+
+def test_the_unsure_share_counts_what_is_between_the_bounds() -> None:
+    policy = MaskPolicy(unsure_from=0.1, unsure_to=0.3)
+    probability = np.array([[1, 25, 26, 76], [77, 255, 40, 10]], np.uint8)
+    assert unsure_share(probability, policy) == 3 / 8
+    hidden = np.zeros((20, 40), np.bool_)
+    hidden[:, 20:] = True  # the right half, at another size
+    assert unsure_share(probability, policy, hidden) == 0
+    hidden = ~hidden
+    assert unsure_share(probability, policy, hidden) == 3 / 4
+    assert unsure_share(probability, policy, np.ones((3, 3), np.bool_)) == 0
 
 
 @pytest.mark.parametrize(
-    "field", [{"threshold": 0}, {"threshold": 1.5}, {"dilation": -1}, {"hold_frames": -1}, {"x": 1}]
+    "field",
+    [
+        {"threshold": 0},
+        {"threshold": 1.5},
+        {"dilation": -1},
+        {"hold_frames": -1},
+        {"x": 1},
+        {"unsure_from": 0.4, "unsure_to": 0.3},
+    ],
 )
 def test_the_policy_is_bounded(field: dict[str, float]) -> None:
     with pytest.raises(ValidationError):

@@ -14,6 +14,8 @@ ROOT = Path(privseg.__file__).parent
 ROSTER = {"privacy/frames.py", "streaming/protector.py", "streaming/source.py", "testing/camera.py"}
 # What only the protector, and the module that defines it, may do with a raw frame.
 PRIVATE = {"model_input": {"privacy/frames.py", "streaming/protector.py"}, "_protected_pixels": {"privacy/frames.py"}}
+# Where scrambled people come back: defined in the first, called in the second, named in no third.
+UNSCRAMBLING = {"privacy/filters/scramble.py", "streaming/unscramble.py"}
 MODULES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
 
 
@@ -56,6 +58,15 @@ def test_only_the_roster_names_the_raw_frame(module: str) -> None:
 def test_the_roster_is_no_longer_than_it_must_be() -> None:
     naming = {module for module in MODULES if "RawFrame" in words((ROOT / module).read_text(encoding="utf-8"))}
     assert naming == ROSTER
+
+
+def test_people_come_back_in_one_place_only() -> None:
+    sources = {module: (ROOT / module).read_text(encoding="utf-8") for module in MODULES}
+    found = {module: words(source) for module, source in sources.items()}
+    assert {module for module in MODULES if "decrypt" in found[module]} == UNSCRAMBLING
+    assert {module for module in MODULES if "streaming.unscramble" in sources[module]} == {"cli_keys.py"}
+    # What it makes are raw pixels in a file of its own: it cannot pass them off as protected ones.
+    assert not {"ProtectedFrame", "protect", "slate", "H264FileSink"} & found["streaming/unscramble.py"]
 
 
 def test_the_check_sees_a_name_in_every_disguise() -> None:

@@ -21,9 +21,11 @@ import pytest
 
 from privseg.errors import ServerUnavailableError, UsageError
 from privseg.privacy.filters.registry import create_method
+from privseg.privacy.profile import Profile
 from privseg.streaming.anonymize import anonymize_file
 from privseg.streaming.config import CameraConfig, GatewayConfig, MetricsConfig
 from privseg.streaming.gateway import run_gateway, run_until_stopped
+from privseg.streaming.report import CameraReport
 from privseg.streaming.source import VideoSource
 from privseg.streaming.telemetry import Telemetry
 from privseg.testing.camera import beacon_pixels, is_slate, read_video, scene, write_video
@@ -162,9 +164,11 @@ def test_a_signal_leaves_a_playable_file_of_slates_where_there_is_no_model(
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         assert process.stderr is not None
+        method = process.stderr.readline()
         line = process.stderr.readline()  # the first line of progress: frames are leaving
         process.send_signal(number)
         output, rest = process.communicate(timeout=60)
+    assert method == "door: method blank (irreversible), profile production\n"
     assert "frames out" in line, line + rest
     assert process.returncode == 0, rest
     assert '"fault": null' in output
@@ -289,8 +293,9 @@ def test_a_lost_camera_is_told_on_stderr(tmp_path: Path, capsys: pytest.CaptureF
     lines: list[str] = []
 
     def say(line: str) -> None:
-        lines.append(line)
-        stop.set()
+        if "method" not in line:
+            lines.append(line)
+            stop.set()
 
     config = gateway(door=camera(f"rtsp://u:s3cret@127.0.0.1:{port}/live", tmp_path / "out.mp4"))
     report = run_gateway(config, stop, open_segmenter=lambda _config: FaultySegmenter(), say=say)["door"]
@@ -308,3 +313,24 @@ def test_no_crash_may_write_raw_frames_to_the_disk(tmp_path: Path, monkeypatch: 
     with pytest.raises(UsageError):
         anonymize_file(str(missing), tmp_path / "out.mp4", method=create_method("blank"), triton="127.0.0.1:9")
     assert limits == [(resource.RLIMIT_CORE, (0, 0))] * 2
+
+
+def test_production_refuses_what_only_obfuscates_and_says_what_it_was_told_to_accept(tmp_path: Path) -> None:
+    clip = write_video(tmp_path / "clip.mp4", [scene(number, 64, 64) for number in range(3)])
+
+    def run(profile: str, lines: list[str], **options: Any) -> CameraReport:
+        yard = camera(clip, tmp_path / "out.mp4", method="pixelate", realtime=False, max_frames=2, **options)
+        config = gateway(yard=yard).model_copy(update={"profile": Profile(profile)})
+        return run_gateway(config, open_segmenter=lambda _config: FaultySegmenter(), say=lines.append)["yard"]
+
+    with pytest.raises(UsageError, match="pixelate: only obfuscates"):
+        run("production", [])
+    for profile, options, said in (
+        ("production", {"allow_obfuscation": True}, "yard: method pixelate (obfuscation), profile production, obf"),
+        ("laboratory", {}, "yard: method pixelate (obfuscation), profile laboratory"),
+    ):
+        lines: list[str] = []
+        report = run(profile, lines, **options)
+        assert lines[0].startswith(said)
+        assert (report.profile, report.obfuscation_allowed) == (profile, bool(options))
+        assert report.frames_out == 2

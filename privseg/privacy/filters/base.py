@@ -2,14 +2,13 @@
 
 A method is shown one person at a time, in a window of the frame, and returns that window covered. It never holds the
 frame, and what it draws outside the person is thrown away: :func:`privseg.privacy.frames.protect` writes, and writes
-inside the mask only. Where a method's class is irreversible, the covered pixels are erased before it sees the window,
-so no mistake in it can let a person through.
+inside the mask only. Where a method's class is irreversible, the window it is shown is empty, so no mistake in it can
+let a person through.
 """
 
 from __future__ import annotations
 
 import abc
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
@@ -31,6 +30,7 @@ __all__ = [
     "Person",
     "PrivacyClass",
     "Scene",
+    "color_sheet",
     "fill",
     "rgb",
 ]
@@ -101,10 +101,16 @@ class Method(abc.ABC):
     does_not_hide: ClassVar[str]
     #: it works with the keys of a key ring (:mod:`privseg.privacy.keys`) and cannot be made without one
     needs_keys: ClassVar[bool] = False
-    #: where above 0, :meth:`observe` is shown the background: every frame one of so many horizontal strips
+    #: what it leaves must be stored bit for bit, with :meth:`record` beside it, and nothing drawn over it
+    lossless: ClassVar[bool] = False
+    #: where above 0, :meth:`observe` is shown the background: every frame one of so many horizontal strips, in turns
     strips: ClassVar[int] = 0
 
+    #: after another method it only adds to the picture (:meth:`decorate`), and that one's class still holds
+    decorates: ClassVar[bool] = False
+
     params: MethodParams
+    _turn: int = -1
 
     def __init__(self, params: MethodParams | None = None, secrets: Secrets | None = None) -> None:
         self.params = params or self.params_type()
@@ -117,8 +123,8 @@ class Method(abc.ABC):
 
         Args:
             image: uint8 ``(h, w, 3)`` RGB, read-only: the person's box cut out of the frame. Every other person's
-                pixels in it are zero; where the class is irreversible, this one's are, too.
-            mask: bool ``(h, w)``: which of the pixels are this person's.
+                pixels in it are zero; where the class is irreversible, all are.
+            mask: bool ``(h, w)``, read-only: which of the pixels are this person's.
             context: Which frame, and where in it.
 
         Returns:
@@ -128,9 +134,23 @@ class Method(abc.ABC):
     def decorate(self, image: Image, mask: BoolMask, context: Context) -> Image:
         """Cover what another method left, as a later stage of a composition.
 
-        The same as :meth:`protect`, except for methods that can add to a picture without replacing it, as an outline.
+        The same as :meth:`protect`, except for methods that add to a picture without replacing it (``decorates``).
         """
         return self.protect(image, mask, context)
+
+    def widen(self, mask: BoolMask) -> BoolMask:
+        """Ask for more of the frame than the mask policy covers, as a method that draws boxes must.
+
+        Called once a frame, before everything else. What is added is then covered like any person, and counted in the
+        frame's covered share.
+
+        Args:
+            mask: bool ``(H, W)``, read-only: the whole frame's mask.
+
+        Returns:
+            bool ``(H, W)``, true wherever ``mask`` is; ``mask`` itself where nothing is added.
+        """
+        return mask
 
     def begin(self, scene: Scene) -> None:  # noqa: B027 - most methods need neither of these two
         """Called once a frame, before its people."""
@@ -143,6 +163,11 @@ class Method(abc.ABC):
             mask: bool ``(h, W)``: which of them are covered.
             top: The strip's first row in the frame.
         """
+
+    def next_turn(self) -> int:
+        """Which of the strips is next; counted by frames shown, not numbered, for a source may skip any of them."""
+        self._turn = (self._turn + 1) % self.strips
+        return self._turn
 
     def record(self) -> Mapping[str, Any] | None:
         """What must be kept beside the frame just covered, as plain data without any pixel; None for nothing."""
@@ -161,11 +186,23 @@ def rgb(color: str) -> tuple[int, int, int]:
 def fill(image: Image, mask: BoolMask, color: tuple[int, int, int]) -> Image:
     """A copy of ``image`` (uint8 ``(H, W, 3)``) with one colour where ``mask`` (bool ``(H, W)``) is true."""
     result = image.copy()
-    cv2.copyTo(_sheet(*mask.shape, color), mask.view(np.uint8), result)
+    cv2.copyTo(color_sheet(mask.shape, color), mask.view(np.uint8), result)
     return result
 
 
-@functools.lru_cache(maxsize=16)
-def _sheet(height: int, width: int, color: tuple[int, int, int]) -> Image:
-    """A picture of one colour, kept: making it costs more than the rest of a fill."""
-    return np.full((height, width, 3), color, np.uint8)
+def color_sheet(shape: tuple[int, ...], color: tuple[int, int, int]) -> Image:
+    """A picture of one colour, uint8 ``(*shape, 3)``, read-only: part of a larger one that is kept."""
+    height, width = shape
+    whole = _SHEETS.get(color)
+    if whole is None or height > whole.shape[0] or width > whole.shape[1]:
+        if len(_SHEETS) >= _MOST_SHEETS:
+            _SHEETS.clear()
+        grown = np.maximum((height, width), (0, 0) if whole is None else whole.shape[:2])
+        _SHEETS[color] = whole = np.full((*grown, 3), color, np.uint8)
+        whole.flags.writeable = False
+    return whole[:height, :width]
+
+
+# Making a sheet costs more than the rest of a fill.
+_SHEETS: dict[tuple[int, int, int], Image] = {}
+_MOST_SHEETS = 8

@@ -14,7 +14,7 @@ from privseg.privacy.filters.base import (
     Method,
     MethodParams,
     PrivacyClass,
-    fill,
+    color_sheet,
     rgb,
 )
 
@@ -38,4 +38,4 @@ class Blank(Method):
 
     def protect(self, image: Image, mask: BoolMask, context: Context) -> Image:
         """Cover the masked pixels; see :class:`~privseg.privacy.filters.base.Method`."""
-        return fill(image, mask, rgb(self.params.color))
+        return color_sheet(mask.shape, rgb(self.params.color))

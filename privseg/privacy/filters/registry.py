@@ -6,19 +6,59 @@ from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic.fields import FieldInfo
 
 from privseg.errors import UsageError
+from privseg.privacy.filters.avatar import Avatar
 from privseg.privacy.filters.base import Method
 from privseg.privacy.filters.blank import Blank
+from privseg.privacy.filters.blur import Blur
+from privseg.privacy.filters.box import Box
+from privseg.privacy.filters.cartoon import Cartoon
 from privseg.privacy.filters.compose import Composition
+from privseg.privacy.filters.edges import Edges
+from privseg.privacy.filters.false_colors import FalseColors
+from privseg.privacy.filters.hashing import Hashing
+from privseg.privacy.filters.hull import Hull
+from privseg.privacy.filters.labels import Labels
+from privseg.privacy.filters.morph import Morph
+from privseg.privacy.filters.mosaic import Mosaic
+from privseg.privacy.filters.noise import Noise
+from privseg.privacy.filters.outline import Outline
 from privseg.privacy.filters.pixelate import Pixelate
+from privseg.privacy.filters.plate import Plate
+from privseg.privacy.filters.scramble import Scramble
 from privseg.privacy.filters.silhouette import Silhouette
+from privseg.privacy.filters.token import Token
+from privseg.privacy.filters.warp import Warp
 from privseg.privacy.keys import Secrets
 
 __all__ = ["METHODS", "create_method", "describe_methods"]
 
-METHODS: Mapping[str, type[Method]] = {method.name: method for method in (Blank, Silhouette, Pixelate)}
+METHODS: Mapping[str, type[Method]] = {
+    method.name: method
+    for method in (
+        Blank,
+        Plate,
+        Silhouette,
+        Outline,
+        Box,
+        Hull,
+        Avatar,
+        Edges,
+        Labels,
+        Token,
+        Hashing,
+        Pixelate,
+        Blur,
+        Mosaic,
+        Noise,
+        Cartoon,
+        Warp,
+        Morph,
+        FalseColors,
+        Scramble,
+    )
+}
 
 
 def create_method(
@@ -71,7 +111,9 @@ def create_method(
 
 def _made(kind: type[Method], params: Mapping[str, Any], secrets: Secrets | None) -> Method:
     if kind.needs_keys and secrets is None:
-        raise UsageError(f"method {kind.name}", "needs keys and has none", "make a key ring: privseg keys create")
+        raise UsageError(
+            f"method {kind.name}", "needs keys and has none", "privseg keys create, then name the key ring"
+        )
     try:
         checked = kind.params_type.model_validate(dict(params))
     except ValidationError as error:
@@ -85,21 +127,39 @@ def _made(kind: type[Method], params: Mapping[str, Any], secrets: Secrets | None
 
 
 def describe_methods() -> list[dict[str, Any]]:
-    """What there is to choose from: name, privacy_class, does_not_hide, and parameters with default and bounds."""
+    """What there is to choose from, as plain data.
+
+    Returns:
+        For every method its ``name``, ``privacy_class``, ``does_not_hide``, ``needs_keys``, ``cells_across`` (with
+        default parameters; 0: no cell of the person is left, None: as many as there were) and ``parameters``: for
+        each ``default``, ``minimum``, ``maximum``, ``choices`` (None where it has none) and ``description``.
+    """
     return [
         {
             "name": kind.name,
             "privacy_class": kind.privacy_class,
             "does_not_hide": kind.does_not_hide,
-            "parameters": {name: _bounds(field) for name, field in kind.params_type.model_fields.items()},
+            "needs_keys": kind.needs_keys,
+            "cells_across": kind().cells_across(),
+            "parameters": {name: _parameter(field) for name, field in _fields(kind).items()},
         }
         for kind in METHODS.values()
     ]
 
 
-def _bounds(field: FieldInfo) -> str:
-    """``default (lowest to highest)`` for numbers, the default alone for the rest."""
-    lowest, highest = (
-        next((getattr(m, side) for m in field.metadata if hasattr(m, side)), None) for side in ("ge", "le")
-    )
-    return f"{field.default}" if lowest is None else f"{field.default} ({lowest} to {highest})"
+def _fields(kind: type[Method]) -> Mapping[str, Mapping[str, Any]]:
+    """The JSON schema of every parameter."""
+    fields: Mapping[str, Mapping[str, Any]] = kind.params_type.model_json_schema().get("properties", {})
+    return fields
+
+
+def _parameter(field: Mapping[str, Any]) -> dict[str, Any]:
+    # A value that may also be left out has its bounds in the first of its kinds.
+    bounds = {**field, **field["anyOf"][0]} if "anyOf" in field else field
+    return {
+        "default": field.get("default"),
+        "minimum": bounds.get("minimum", bounds.get("exclusiveMinimum")),
+        "maximum": bounds.get("maximum", bounds.get("exclusiveMaximum")),
+        "choices": [False, True] if bounds.get("type") == "boolean" else bounds.get("enum"),
+        "description": field.get("description", ""),
+    }
