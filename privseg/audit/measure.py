@@ -16,6 +16,7 @@ from privseg.audit.witness import FILL, ClipCounts, Witness
 from privseg.errors import GateFailedError, ServerUnavailableError
 from privseg.params import AuditParams
 from privseg.privacy.filters.blank import Blank, BlankParams
+from privseg.privacy.masks import MaskPolicy
 from privseg.serving.access import Access
 from privseg.serving.admin import Endpoint
 from privseg.serving.artifact import MODEL_NAME, Artifact, read_artifact
@@ -31,6 +32,8 @@ from privseg.triton_channel import refuse_plaintext
 __all__ = ["Audit", "ClipAudit", "Worst", "audit"]
 
 _DEADLINE: Final = 10.0
+# What the model sees is judged, not what is withheld because it doubts: one that always doubts would never be judged.
+_POLICY: Final = MaskPolicy(unsure_share=1.0)
 _NEXT: Final = "set PRIVSEG_TRITON_TLS=1, or PRIVSEG_TRITON_INSECURE=1 where the network itself protects them"
 _PARITY_SIZES: Final = ((384, 640), (512, 512))
 
@@ -211,6 +214,7 @@ def _watch(clip: Clip, server: Endpoint) -> Witness:
             lambda width, height, rate, aspect: witness,
             output="nowhere",
             telemetry=Telemetry(),
+            policy=_POLICY,
         )
     if report.error is not None:
         raise report.error

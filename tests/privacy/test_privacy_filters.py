@@ -63,7 +63,7 @@ def films(draw: st.DrawFn) -> list[tuple[Image, Mask]]:
 @pytest.mark.parametrize("name", IRREVERSIBLE)
 @settings(deadline=None, max_examples=60)
 @given(film=films(), seed=st.integers(0, 2**32 - 1))
-def test_irreversible_output_never_depends_on_what_was_covered(
+def test_irreversible_output_does_not_depend_on_what_was_covered(
     name: str, film: list[tuple[Image, Mask]], seed: int
 ) -> None:
     secrets, rng = SessionSecrets(), np.random.default_rng(seed)
