@@ -19,7 +19,7 @@ _SHOWN = (
     "method",
     "class",
     "inversion dB",
-    "fusion dB",
+    "fusion dB, still",
     "restorer dB",
     "re-identified by appearance",
     "by outline too",

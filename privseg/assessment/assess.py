@@ -231,7 +231,9 @@ def _measure(variant: Variant, things: _Material, scale: Scale, eye: Eye) -> dic
         "inversion": dataclasses.asdict(inversion.invert(variant, attacked)),
         "fusion": {
             "still": dataclasses.asdict(inversion.fuse_still(variant, attacked, scale.fused)),
-            "moving_gain_db": inversion.fuse_moving(variant, clip.frames[: scale.fused], clip.masks[: scale.fused]),
+            "moving": dataclasses.asdict(
+                inversion.fuse_moving(variant, clip.frames[: scale.fused], clip.masks[: scale.fused])
+            ),
         },
         "parrot": {
             "appearance": parrot.recognition_rate(variant, things.same),

@@ -30,7 +30,6 @@ __all__ = [
     "CLIPS",
     "Portrait",
     "check_folder",
-    "drawn_masks",
     "labelled",
     "portraits",
     "sampled_frames",
@@ -132,12 +131,6 @@ def sampled_frames(data: Path | None, clip: str, count: int) -> list[Image]:
     total = _DRAWN_FRAMES if data is None else _length(data, clip)
     step = max(total // count, 1)
     return [frame for index, frame in _numbered(data, clip) if index % step == 0]
-
-
-def drawn_masks(count: int, first: int) -> list[BoolMask]:
-    """The true masks of the drawn clip's frames, bool ``(H, W)``."""
-    drawn = iter_video(77, frames=_DRAWN_FRAMES)
-    return [mask.astype(bool) for index, (_, mask) in enumerate(drawn) if first <= index < first + count]
 
 
 def _numbered(data: Path | None, clip: str) -> Iterator[tuple[int, Image]]:

@@ -69,23 +69,24 @@ def fuse_still(variant: Variant, portraits: Sequence[Portrait], frames: int) -> 
     return _mean(results)
 
 
-def fuse_moving(variant: Variant, frames: Sequence[Image], masks: Sequence[BoolMask]) -> float:
+def fuse_moving(variant: Variant, frames: Sequence[Image], masks: Sequence[BoolMask]) -> Gain:
     """People walk: the mean and median of frames warped onto the last by the flow of the protected pictures.
+
+    Somebody else is here the scene turned upside down, as far as it lies under the masks.
 
     Args:
         variant: What to assess.
-        frames: uint8 ``(H, W, 3)`` RGB, consecutive.
+        frames: uint8 ``(H, W, 3)`` RGB, consecutive; somebody is in the last one.
         masks: bool ``(H, W)`` each.
-
-    Returns:
-        dB won over the last protected frame, inside its mask.
     """
-    subject = Subject(variant)
-    covered = [subject.cover(frame, mask) for frame, mask in zip(frames, masks, strict=True)]
-    if not masks[-1].any():
-        return 0.0
-    start = psnr(covered[-1], frames[-1], masks[-1])
-    return max(psnr(guess, frames[-1], masks[-1]) - start for _, guess in fuse(align(covered)))
+    secrets = SessionSecrets()
+    subject, decoy = Subject(variant, secrets), Subject(variant, secrets)
+    pairs = list(zip(frames, masks, strict=True))
+    covered = [subject.cover(frame, mask) for frame, mask in pairs]
+    strange = [np.where(mask[:, :, np.newaxis], frame[::-1, ::-1], frame) for frame, mask in pairs]
+    others = [decoy.cover(frame, mask) for frame, mask in zip(strange, masks, strict=True)]
+    walker = Portrait(frames[-1], masks[-1], masks[-1])
+    return _mean([_best(walker, covered[-1], fuse(align(covered)), fuse(align(others)))])
 
 
 def try_keys(variant: Variant, portraits: Sequence[Portrait]) -> dict[str, float]:

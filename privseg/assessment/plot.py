@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -10,14 +11,13 @@ import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
-from matplotlib.transforms import Bbox
 
 __all__ = ["draw_plot"]
 
 # Told apart by people with any colour vision (after Okabe and Ito).
 _COLOURS: Final = {"irreversible": "#0072b2", "obfuscation": "#d55e00", "reversible with key": "#009e73"}
 _MARKS: Final = {"irreversible": "o", "obfuscation": "s", "reversible with key": "D"}
-_OFFSETS: Final = [(8 * side, 11 * step) for step in (0, 1, -1, 2, -2, 3, -3, 4, -4, 6, -6, 8, -8) for side in (1, -1)]
+_LINE: Final = 0.034  # of the height of the plot
 
 
 def draw_plot(result: Mapping[str, Any], path: Path) -> None:
@@ -25,7 +25,7 @@ def draw_plot(result: Mapping[str, Any], path: Path) -> None:
 
     Strengths of one method are joined by a line; they carry no label.
     """
-    figure, axes = plt.subplots(figsize=(9, 6), dpi=110)
+    figure, axes = plt.subplots(figsize=(9.5, 6.5), dpi=110)
     rows = result["methods"]
     for name in dict.fromkeys(row["method"] for row in rows):
         own = sorted((row for row in rows if row["method"] == name), key=_across)
@@ -48,7 +48,7 @@ def draw_plot(result: Mapping[str, Any], path: Path) -> None:
             )
     axes.set_xscale("log")
     chance = 100 * result["chance"]
-    axes.set_xlim(chance * 0.6, 130)
+    axes.set_xlim(chance * 0.4, 130)
     axes.set_ylim(-0.04, 1.06)
     axes.axvline(chance, color="#666666", linestyle=":", linewidth=1)
     axes.text(chance, 0.0, " chance", color="#555555", fontsize=8, rotation=90, va="bottom", ha="right")
@@ -59,7 +59,7 @@ def draw_plot(result: Mapping[str, Any], path: Path) -> None:
     axes.set_ylabel("found, counted, followed, posture readable (mean); more is better")
     axes.grid(color="#eeeeee", zorder=0)
     axes.legend(loc="lower right", frameon=False)
-    _label(figure, axes, [row for row in rows if row["default"]])
+    _label(axes, [row for row in rows if row["default"]], chance)
     figure.tight_layout()
     figure.savefig(path, format="png", metadata={"Software": None})
     plt.close(figure)
@@ -73,24 +73,34 @@ def _up(row: Mapping[str, Any]) -> float:
     return float(row["utility"]["score"])
 
 
-def _label(figure: Any, axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write every name beside its point, where it covers no other name; names far away get a thin line."""
-    taken: list[Bbox] = []
-    renderer = figure.canvas.get_renderer()
-    for row in sorted(rows, key=lambda row: (-_up(row), _across(row))):
-        for across, up in _OFFSETS:
-            note = axes.annotate(
+def _label(axes: Any, rows: Sequence[Mapping[str, Any]], chance: float) -> None:
+    """Write the names in two columns, each at the height of its point as nearly as the others permit."""
+    middle = math.sqrt(chance * 100)
+    for side, place, align in (
+        (rows_left := [r for r in rows if _across(r) < middle], 0.13, "right"),
+        ([r for r in rows if r not in rows_left], 1.02, "left"),
+    ):
+        ordered = sorted(side, key=_up, reverse=True)
+        for row, height in zip(ordered, _spread([_up(r) for r in ordered]), strict=True):
+            axes.annotate(
                 row["label"],
                 (_across(row), _up(row)),
-                xytext=(across, up),
-                textcoords="offset points",
-                ha="left" if across > 0 else "right",
+                xytext=(place, height),
+                textcoords=axes.get_yaxis_transform(),
+                ha=align,
                 va="center",
                 fontsize=8,
-                arrowprops={"arrowstyle": "-", "color": "#999999", "linewidth": 0.5} if abs(up) > 11 else None,
+                annotation_clip=False,
+                arrowprops={"arrowstyle": "-", "color": "#bbbbbb", "linewidth": 0.5, "shrinkB": 3},
+                zorder=0,
             )
-            box = note.get_window_extent(renderer).expanded(1.02, 1.05)
-            if not any(box.overlaps(other) for other in taken) or (across, up) == _OFFSETS[-1]:
-                taken.append(box)
-                break
-            note.remove()
+
+
+def _spread(heights: Sequence[float]) -> list[float]:
+    """Falling heights with at least a line of type between them, as few moved as can be, the highest at most 1.03."""
+    placed: list[float] = []
+    for number, height in enumerate(heights):
+        crowd = sum(abs(height - other) < _LINE for other in heights[number + 1 :])
+        wanted = min(height + crowd * _LINE / 2, 1.03)
+        placed.append(min(wanted, placed[-1] - _LINE) if placed else wanted)
+    return placed

@@ -13,13 +13,15 @@ from privseg.assessment import data as material
 from privseg.assessment.coverage import Eye
 from privseg.assessment.quality import BoolMask, Image
 from privseg.assessment.subject import Subject, Variant
+from privseg.privacy.people import find_people
 from privseg.streaming.places import write_whole
 
 __all__ = ["draw_sheet", "write_sheets"]
 
-_TILE: Final = (216, 288)  # height, width
+_TILE: Final = (192, 256)  # height, width
 _CAPTION: Final = 34
 _COLUMNS: Final = 5
+_PERSON: Final = 0.45  # height of the tallest person in a tile, where the frame permits
 _MOST_BYTES: Final = 300_000
 _WHITE, _INK, _GREY = (255, 255, 255), (30, 30, 30), (110, 110, 110)
 
@@ -48,9 +50,12 @@ def write_sheets(names: Sequence[str], data: Path | None, eye: Eye, folder: Path
 def draw_sheet(
     names: Sequence[str], frame: Image, mask: BoolMask, earlier: Sequence[tuple[Image, BoolMask]] = ()
 ) -> Image:
-    """The part of a frame where people are, under each method; uint8 ``(H, W, 3)`` RGB."""
+    """The part of a frame where people are, under each method; uint8 ``(H, W, 3)`` RGB.
+
+    The frame itself is not on it: a sheet is published.
+    """
     window = _window(mask)
-    tiles = [_tile(frame[window], "the camera's picture", "never leaves")]
+    tiles: list[Image] = []
     for name in names:
         subject = Subject(Variant(name))
         if subject.method.strips:
@@ -64,15 +69,17 @@ def draw_sheet(
 
 
 def _window(mask: BoolMask) -> tuple[slice, slice]:
-    """The smallest window of a tile's shape around all people, with a margin."""
+    """The window of a tile's shape with the most people in it, near enough to see what covers them."""
     height, width = mask.shape
-    left, top, across, down = cv2.boundingRect(mask.view(np.uint8)) if mask.any() else (0, 0, width, height)
     ratio = _TILE[1] / _TILE[0]
-    tall = min(1.12 * max(down, across / ratio), height, width / ratio)
-    wide = tall * ratio
-    x = min(max(left + across / 2 - wide / 2, 0), width - wide)
-    y = min(max(top + down / 2 - tall / 2, 0), height - tall)
-    return np.s_[round(y) : round(y + tall), round(x) : round(x + wide)]
+    tallest = max((person.height for person, _ in find_people(mask)), default=height)
+    tall = round(min(tallest / _PERSON, height, width / ratio))
+    wide = round(tall * ratio)
+    inside = cv2.boxFilter(mask.astype(np.float32), -1, (wide, tall), anchor=(0, 0), borderType=cv2.BORDER_CONSTANT)
+    top, left = np.unravel_index(
+        inside[: height - tall + 1, : width - wide + 1].argmax(), (height - tall + 1, width - wide + 1)
+    )
+    return np.s_[int(top) : int(top) + tall, int(left) : int(left) + wide]
 
 
 def _tile(picture: Image, name: str, below: str) -> Image:

@@ -19,7 +19,8 @@ COLUMNS: Final[Sequence[tuple[str, Callable[[Row, float], str]]]] = (
     ("px/m", lambda row, chance: _number(row["pixels_per_metre"], 1)),
     ("bits left, at most", lambda row, chance: _bits(row)),
     ("inversion dB", lambda row, chance: _pair(row["inversion"])),
-    ("fusion dB", lambda row, chance: _pair(row["fusion"]["still"])),
+    ("fusion dB, still", lambda row, chance: _pair(row["fusion"]["still"])),
+    ("fusion dB, moving", lambda row, chance: _pair(row["fusion"]["moving"])),
     ("restorer dB", lambda row, chance: _number((row.get("restorer") or {}).get("learnt_db"), 1, sign=True)),
     ("re-identified by appearance", lambda row, chance: _times(row["parrot"]["appearance"], chance)),
     ("by outline too", lambda row, chance: _times(row["parrot"]["shape"], chance)),
@@ -30,7 +31,7 @@ COLUMNS: Final[Sequence[tuple[str, Callable[[Row, float], str]]]] = (
     ("posture", lambda row, chance: _percent(row["utility"]["posture"])),
     ("by the model", lambda row, chance: _percent(row["utility"]["detected"])),
 )
-_STRENGTH_COLUMNS: Final = ("method", "px/m", "inversion dB", "fusion dB", "re-identified by appearance")
+_STRENGTH_COLUMNS: Final = ("method", "px/m", "inversion dB", "fusion dB, still", "re-identified by appearance")
 
 
 def rows_of(result: Row, *, default: bool = True) -> list[list[str]]:
@@ -105,14 +106,14 @@ def targets(result: Row) -> list[tuple[str, bool, str]]:
         _target(
             "irreversible: fusion of frames gains < 1 dB",
             hidden,
-            lambda r: max(r["fusion"]["still"]["gain_db"], r["fusion"]["moving_gain_db"]),
+            lambda r: max(r["fusion"][kind]["gain_db"] for kind in ("still", "moving")),
             _GAIN_DB,
             "dB",
         ),
         _target(
             "irreversible: what fusion gains of the person < 1 dB",
             hidden,
-            lambda r: r["fusion"]["still"]["learnt_db"],
+            lambda r: max(r["fusion"][kind]["learnt_db"] for kind in ("still", "moving")),
             _GAIN_DB,
             "dB",
         ),
