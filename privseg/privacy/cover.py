@@ -41,7 +41,7 @@ def cover(pixels: Image, mask: BoolMask, method: Method, *, camera: str, sequenc
     height, width = mask.shape
     mask = _widened(mask, method)
     people = find_people(mask)
-    if sum(np.count_nonzero(own) for _, own in people) != np.count_nonzero(mask):
+    if sum(_count(own) for _, own in people) != _count(mask):
         _refuse(method, "some covered pixels belong to nobody")
     scene = Scene(camera, sequence, height, width, tuple(person for person, _ in people))
     method.begin(scene)
@@ -81,7 +81,8 @@ def _output(pixels: Image, mask: BoolMask, own: BoolMask, method: Method, contex
     if method.privacy_class == "irreversible":
         given = color_sheet(own.shape, (0, 0, 0))
     else:
-        given = _without(window, mask[_box(context.person)] > own)
+        whole = mask[_box(context.person)]
+        given = _without(window, None if _count(whole) == _count(own) else whole > own)
     output = method.protect(given, own, context)
     if not isinstance(output, np.ndarray) or output.dtype != np.uint8 or output.shape != window.shape:
         _refuse(method, "its output is not a picture of the person's size")
@@ -90,13 +91,18 @@ def _output(pixels: Image, mask: BoolMask, own: BoolMask, method: Method, contex
     return output
 
 
-def _without(pixels: Image, mask: BoolMask) -> Image:
+def _without(pixels: Image, mask: BoolMask | None) -> Image:
     """A read-only copy with zeros under the mask."""
     kept = pixels.copy()
-    if mask.any():
+    if mask is not None:
         cv2.copyTo(color_sheet(mask.shape, (0, 0, 0)), mask.view(np.uint8), kept)
     kept.flags.writeable = False
     return kept
+
+
+def _count(mask: BoolMask) -> int:
+    """How many pixels are covered; OpenCV counts twice as fast as numpy."""
+    return cv2.countNonZero(mask.view(np.uint8))
 
 
 def _box(person: Person) -> tuple[slice, slice]:

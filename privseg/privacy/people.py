@@ -54,9 +54,11 @@ def _blocks(mask: BoolMask) -> tuple[int, npt.NDArray[np.uint8]]:
             whole = mask.view(np.uint8)
             if below or right:
                 whole = cv2.copyMakeBorder(whole, 0, below, 0, right, cv2.BORDER_CONSTANT, value=[0])
-            words = np.ascontiguousarray(whole).view(word)
-            reduced = words.reshape(-1, side, words.shape[1]).max(axis=1) != 0
-            return side, reduced.view(np.uint8)
+            rows = np.ascontiguousarray(whole).reshape(-1, side, whole.shape[1])
+            joined = cv2.bitwise_or(rows[:, 0], rows[:, 1])
+            for row in range(2, side):
+                cv2.bitwise_or(joined, rows[:, row], dst=joined)
+            return side, (joined.view(word) != 0).view(np.uint8)
     return 1, mask.view(np.uint8)
 
 
@@ -68,7 +70,8 @@ def _areas(
         filled = np.zeros((height, width), np.uint8)
         cv2.drawContours(filled, [outline], -1, 1, cv2.FILLED, offset=(-left, -top))
         own = mask[top * side : (top + height) * side, left * side : (left + width) * side]
-        if np.any(blocks[top : top + height, left : left + width] > filled):  # somebody else reaches into the box
+        if cv2.hasNonZero(cv2.compare(blocks[top : top + height, left : left + width], filled, cv2.CMP_GT)):
+            # Somebody else reaches into the box.
             rows, columns = own.shape
             own = own & filled.repeat(side, axis=0).repeat(side, axis=1)[:rows, :columns].view(np.bool_)
         yield _trimmed(own, top * side, left * side)

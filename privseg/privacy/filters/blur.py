@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from privseg.privacy.filters.base import BoolMask, Context, Image, Method, MethodParams, PrivacyClass
-from privseg.privacy.filters.sample import FEWEST_PIXELS, NEUTRAL, Floats, sample, sums
+from privseg.privacy.filters.cells import FEWEST_PIXELS, NEUTRAL, Floats, sample, sums
 
 __all__ = ["Blur", "BlurParams"]
 

@@ -10,8 +10,8 @@ import numpy as np
 from pydantic import Field
 
 from privseg.privacy.filters.base import BoolMask, Context, Image, MethodParams, PrivacyClass
+from privseg.privacy.filters.cells import FEWEST_PIXELS, NEUTRAL, sample
 from privseg.privacy.filters.keyed import KeyedMethod, SessionParams, keystream
-from privseg.privacy.filters.sample import FEWEST_PIXELS, NEUTRAL, sample
 
 __all__ = ["Mosaic", "MosaicParams"]
 

@@ -11,11 +11,9 @@ import numpy.typing as npt
 from pydantic import Field
 
 from privseg.privacy.filters.base import BoolMask, Context, Image, Method, MethodParams, PrivacyClass
-from privseg.privacy.filters.sample import FEWEST_PIXELS, NEUTRAL, sample, sums
+from privseg.privacy.filters.cells import FEWEST_PIXELS, NEUTRAL, Edges, cell_edges, coarse_cells, flat_cells
 
 __all__ = ["Pixelate", "PixelateParams"]
-
-_SAMPLES_ACROSS = 16
 
 
 class PixelateParams(MethodParams):
@@ -50,47 +48,28 @@ class Pixelate(Method):
 
     def protect(self, image: Image, mask: BoolMask, context: Context) -> Image:
         """Cover the masked pixels; see :class:`~privseg.privacy.filters.base.Method`."""
-        height, width = mask.shape
-        block = max(math.ceil(max(height, width) / self.params.cells), self.params.min_block)
-        rows, columns = max(height // block, 1), max(width // block, 1)
-        noisy = self.params.epsilon > 0
-        if noisy:
-            total = _exact_sums(image, mask, rows, columns)
-        else:
-            # A whole number of samples in every cell.
-            down = rows * max(min(height // rows, _SAMPLES_ACROSS), 1)
-            across = columns * max(min(width // columns, _SAMPLES_ACROSS), 1)
-            total = sums(*sample(image, mask, down, across), rows, columns).astype(np.float64)
+        cells, smallest = self.params.cells, self.params.min_block
+        if self.params.epsilon == 0:
+            return coarse_cells(image, mask, cells, smallest).spread()
+        rows, columns = cell_edges(mask.shape, cells, smallest)
+        total = _exact_sums(image, mask, rows, columns)
         total, mass = total[:, :, :3], total[:, :, 3:]
-        pixels = mass.sum()
-        # A cell of a pixel or two would show them: it takes the colour of the whole person. With noise it may not, for
-        # that colour would be one more answer about the same pixels.
-        average = NEUTRAL if noisy or pixels < FEWEST_PIXELS else total.sum((0, 1)) / pixels
-        mean = total / np.maximum(mass, 1)
-        if noisy:
-            mean = mean + 255 * self.params.m / (np.maximum(mass, 1) * self.params.epsilon) * _laplace(mean.shape)
-        mean = np.where(mass >= FEWEST_PIXELS, mean, average)
-        cells = np.rint(np.clip(mean, 0, 255)).astype(np.uint8)
-        spread: Image = cells.repeat(_sizes(width, columns), axis=1).repeat(_sizes(height, rows), axis=0)
-        return spread
+        scale = 255 * self.params.m / (np.maximum(mass, 1) * self.params.epsilon)
+        mean = total / np.maximum(mass, 1) + scale * _laplace(total.shape)
+        # A cell of a pixel or two would show them. It may not take the colour of the whole person as it does without
+        # noise, for that colour would be one more answer about the same pixels.
+        mean = np.where(mass >= FEWEST_PIXELS, mean, NEUTRAL)
+        return flat_cells(np.rint(np.clip(mean, 0, 255)).astype(np.uint8), rows, columns)
 
     def cells_across(self) -> float:
         """See :class:`~privseg.privacy.filters.base.Method`."""
         return float(self.params.cells)
 
 
-def _sizes(side: int, cells: int) -> list[int]:
-    """Equal but for rounding, and together ``side``."""
-    return [side * (cell + 1) // cells - side * cell // cells for cell in range(cells)]
-
-
-def _exact_sums(image: Image, mask: BoolMask, rows: int, columns: int) -> npt.NDArray[np.float64]:
-    """As :func:`~privseg.privacy.filters.sample.sums`, of all covered pixels and without rounding; float64."""
-    height, width = mask.shape
+def _exact_sums(image: Image, mask: BoolMask, rows: Edges, columns: Edges) -> npt.NDArray[np.float64]:
+    """As :func:`~privseg.privacy.filters.cells.sums`, of all covered pixels and without rounding; float64."""
     planes = np.dstack([image * mask[:, :, np.newaxis], mask]).astype(np.float64)
-    tops = [height * row // rows for row in range(rows)]
-    lefts = [width * column // columns for column in range(columns)]
-    total: npt.NDArray[np.float64] = np.add.reduceat(np.add.reduceat(planes, tops, axis=0), lefts, axis=1)
+    total: npt.NDArray[np.float64] = np.add.reduceat(np.add.reduceat(planes, rows[:-1], axis=0), columns[:-1], axis=1)
     return total
 
 
