@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Final
 
-__all__ = ["forbid_core_dumps", "keep_freed_memory", "stop_on_signals"]
+__all__ = ["forbid_core_dumps", "interrupted_by_termination", "keep_freed_memory", "stop_on_signals"]
 
 # The numbers of glibc's <malloc.h>.
 _M_TRIM_THRESHOLD: Final = -1
@@ -56,3 +56,19 @@ def stop_on_signals(stop: threading.Event) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def interrupted_by_termination() -> Iterator[None]:
+    """Within it, SIGTERM raises KeyboardInterrupt, as SIGINT does; in another thread than the main one, nothing.
+
+    For work without gRPC (see :func:`stop_on_signals`) that must clean up behind itself.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

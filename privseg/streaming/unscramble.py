@@ -29,7 +29,7 @@ from privseg.privacy.disclosure import DisclosureLog, os_user
 from privseg.privacy.filters.scramble import decrypt
 from privseg.privacy.key_ring import KeyRing
 from privseg.streaming.places import refuse_shared_files
-from privseg.streaming.process import forbid_core_dumps
+from privseg.streaming.process import forbid_core_dumps, interrupted_by_termination
 from privseg.streaming.scramble_record import Sidecar, sidecar_path
 from privseg.streaming.sinks import output_format
 
@@ -96,10 +96,11 @@ def unscramble(
     entry = _permitted(log, ring, sidecar, read_approval(approval), facts, out)
     writer = _ClearWriter(out)
     try:
-        counts = _write(video, sidecar, ring.at(sidecar.header.epoch), writer, start, end)
-        writer.finish()
-        log.append("unscrambled", {"of": entry, **counts})
-        writer.put_in_place()
+        with interrupted_by_termination():
+            counts = _write(video, sidecar, ring.at(sidecar.header.epoch), writer, start, end)
+            writer.finish()
+            log.append("unscrambled", {"of": entry, **counts})
+            writer.put_in_place()
     except BaseException as error:
         writer.discard()
         fault = str(error) if isinstance(error, PrivsegError) else type(error).__name__

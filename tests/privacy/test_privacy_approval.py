@@ -59,7 +59,7 @@ def test_a_second_persons_approval_permits_what_it_says(ring: KeyRing, tmp_path:
         ({"end": 20.1}, "10 to 20 s only"),
         ({"sidecar_sha256": "ff" * 32}, "another video"),
         ({"session": "ff" * 16}, "another video"),
-        ({"user": "bob"}, "second person"),
+        ({"user": "bob"}, "who asks: it takes a second person"),
         ({"user": "mallory"}, "for alice, not for mallory"),
     ],
 )
@@ -70,13 +70,22 @@ def test_it_permits_nothing_else(ring: KeyRing, tmp_path: Path, asked: dict[str,
 
 def test_the_approver_may_not_ask_under_another_login(ring: KeyRing, tmp_path: Path) -> None:
     approval = signed(tmp_path, user="rob", requester="bob")  # bob signs as rob, for himself
-    with pytest.raises(PrivacyViolationPrevented, match="second person"):
+    with pytest.raises(PrivacyViolationPrevented, match="who asks: it takes a second person"):
         check(ring, approval, user="bob")
+    with pytest.raises(PrivacyViolationPrevented, match="who asks: it takes a second person"):
+        check(ring, signed(tmp_path, user="rob"), user="rob")
 
 
 def test_it_expires(ring: KeyRing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     approval = signed(tmp_path)
     monkeypatch.setattr("time.time", lambda: approval.terms.expires)
+    with pytest.raises(PrivacyViolationPrevented, match="is valid from"):
+        check(ring, approval)
+
+
+def test_it_is_not_valid_before_it_was_given(ring: KeyRing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    approval = signed(tmp_path)
+    monkeypatch.setattr("time.time", lambda: approval.terms.created - 301)  # a clock that was put back
     with pytest.raises(PrivacyViolationPrevented, match="is valid from"):
         check(ring, approval)
 
@@ -199,6 +208,20 @@ def test_a_line_sealed_with_another_key_is_noticed(log: DisclosureLog, tmp_path:
         forged.append("unscramble", {"user": "nobody"})
     log.path.write_bytes(forged.path.read_bytes())
     with pytest.raises(DataError, match="line 1 was changed"):
+        log.verify()
+
+
+def test_a_line_that_took_the_place_of_another_is_noticed(log: DisclosureLog) -> None:
+    """Both were written by privseg itself, with the right key, from the same beginning."""
+    head = log.path.with_name("ring.json.log-head")
+    begun, counted = log.path.read_bytes(), head.read_bytes()
+    log.append("refused", {"user": "mallory"})
+    other = log.path.read_bytes()
+    log.path.write_bytes(begun)
+    head.write_bytes(counted)
+    log.append("unscramble", {"user": "mallory"})
+    log.path.write_bytes(other)
+    with pytest.raises(DataError, match="line 5 is not the one"):
         log.verify()
 
 

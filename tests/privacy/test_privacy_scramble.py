@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,10 @@ from privseg.errors import DataError, PrivacyViolationPrevented, UsageError
 from privseg.privacy.cover import covered_copy
 from privseg.privacy.filters.registry import create_method
 from privseg.privacy.filters.scramble import Scramble, ScrambleRecord, decrypt
+from privseg.privacy.frames import RawFrame, protect
 from privseg.privacy.key_ring import KeyRing
 from privseg.privacy.keys import SessionSecrets
+from privseg.privacy.masks import PersonMask
 from privseg.testing.camera import BEACON
 
 Image = npt.NDArray[np.uint8]
@@ -150,6 +153,43 @@ def test_a_changed_record_brings_nobody_back() -> None:
     assert np.array_equal(decrypt(covered, record, keys), image)
 
 
+def test_ciphertext_that_was_moved_together_with_its_record_brings_nobody_back() -> None:
+    """Every tag would fit the pixels alone; it is the place, the outline and the frame that do not."""
+    keys = SessionSecrets()
+    method = Scramble(secrets=keys)
+    image, mask = np.full((60, 80, 3), 90, np.uint8), np.zeros((60, 80), np.bool_)
+    mask[10:40, 10:20] = mask[30:40, 10:40] = True  # an L
+    image[mask] = BEACON
+    covered = covered_copy(image, mask, method, camera="door")
+    record = record_of(method)
+    (person,) = record.people
+    pixels = covered[mask]
+
+    aside = np.full_like(covered, 90)
+    aside[np.roll(mask, 30, axis=1)] = pixels
+    moved = person.model_copy(update={"box": (10, 40, *person.box[2:])})
+
+    bent_mask = mask.copy()
+    bent_mask[10:40, 10:40] = mask[10:40, 10:40][::-1]
+    bent = np.full_like(covered, 90)
+    bent[bent_mask] = pixels
+    uncovered, solid = 20, 10
+    runs = (0, 10 * 30 + solid, *[uncovered, solid] * 19, uncovered)
+    turned = person.model_copy(update={"runs": runs})
+    assert sum(runs) == sum(person.runs)
+    assert sum(runs[1::2]) == sum(person.runs[1::2])
+
+    taller = np.concatenate([covered, np.full((4, 80, 3), 90, np.uint8)])
+    for picture, change in (
+        (aside, {"people": (moved,)}),
+        (bent, {"people": (turned,)}),
+        (taller, {"height": 64}),
+    ):
+        with pytest.raises(DataError, match="changed"):
+            decrypt(picture, record.model_copy(update=change), keys)
+    assert np.array_equal(decrypt(covered, record, keys), image)
+
+
 def test_the_record_holds_no_pixel_and_no_key(tmp_path: Path) -> None:
     ring = KeyRing.create(tmp_path / "ring.json")
     method = Scramble(secrets=ring)
@@ -188,3 +228,29 @@ def test_it_needs_a_key_ring_and_stands_alone() -> None:
     for name in ("scramble+silhouette", "pixelate+scramble"):
         with pytest.raises(UsageError, match="on its own"):
             create_method(name, secrets=SessionSecrets())
+
+
+def test_the_right_key_brings_back_no_pixel_of_what_is_never_shown() -> None:
+    image, mask = crowd()
+    hidden = np.zeros(mask.shape, np.bool_)
+    hidden[30:80, 60:120] = True  # a part of two people, and some ground
+    restored, records = [], []
+    for seed in (1, 2):
+        picture = image.copy()
+        picture[hidden] = np.random.default_rng(seed).integers(40, 256, (int(hidden.sum()), 3), np.uint8)
+        keys = SessionSecrets()
+        method = Scramble(secrets=keys)
+        frame = RawFrame(picture, sequence=0, pts=0, time_base=Fraction(1, 10))
+        frame.never_show(hidden)
+        covered = protect(frame, PersonMask(mask, 0), method, "door").pixels
+        records.append(record_of(method))
+        restored.append(decrypt(covered, records[-1], keys))
+    assert np.array_equal(*restored)  # whatever was there
+    assert len(np.unique(restored[0][hidden], axis=0)) == 1
+    assert restored[0][hidden].max() < 40
+    assert np.array_equal(restored[0][~hidden], image[~hidden])  # the others came back
+    assert [(person.box, person.runs) for person in records[0].people] == [
+        (person.box, person.runs) for person in records[1].people
+    ]
+    (area,) = {sum(person.runs[1::2]) for person in records[0].people[1:2]}
+    assert area < 40 * 31  # nothing of the hidden part was even encrypted

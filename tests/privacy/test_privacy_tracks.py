@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from privseg.privacy.filters.base import Person, Scene
 from privseg.privacy.tracks import Tracks
 
@@ -29,6 +31,18 @@ def test_two_walkers_keep_their_tracks_though_their_order_changes() -> None:
 def test_a_fast_walker_whose_boxes_hardly_overlap_is_followed_by_nearness() -> None:
     tracks = Tracks()
     assert [numbers(tracks, scene(step, (100, 50 + 19 * step))) for step in range(10)] == [[0]] * 10
+
+
+def test_a_box_that_overlaps_is_followed_though_it_moved_by_more_than_half_its_width() -> None:
+    tracks = Tracks()
+    assert [numbers(tracks, scene(step, (100, 50 + 24 * step))) for step in range(10)] == [[0]] * 10
+
+
+@pytest.mark.parametrize("place", [(100, 150), (190, 100), (145, 125)])
+def test_who_appears_beside_where_somebody_was_is_somebody_new(place: tuple[int, int]) -> None:
+    tracks = Tracks()
+    tracks.update(scene(0, (100, 100)))
+    assert numbers(tracks, scene(1, place)) == [1]
 
 
 def test_someone_far_from_everybody_is_somebody_new() -> None:

@@ -23,9 +23,7 @@ _SHEET = 160
 class CartoonParams(MethodParams):
     """How many colours, and how fine."""
 
-    cells: int = Field(
-        6, ge=2, le=24, description="cells across the longer side of each person; above 6 people are easier to know"
-    )
+    cells: int = Field(6, ge=2, le=6, description="cells across the longer side of each person")
     colors: int = Field(4, ge=2, le=8, description="flat colours a person is reduced to")
     line: float = Field(0.012, ge=0.0, le=0.05, description="width of the contours as a share of the person's height")
 

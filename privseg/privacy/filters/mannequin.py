@@ -21,7 +21,7 @@ _SKETCH = 96
 #: people's heads are apart by a dip of this share of the height, and their middles by so much
 _DIP = 0.1
 _APART = 0.25
-#: a single outline this much wider than high is somebody lying
+#: an outline this much wider than high is somebody lying, unless standing people side by side make it up
 _LYING = 1.2
 # Where the parts of a standing body are, as shares of its height from the top; widths as shares of it, too.
 _HEAD, _SHOULDERS, _HIPS, _KNEES, _FEET = 0.09, 0.22, 0.53, 0.75, 0.95
@@ -51,11 +51,18 @@ def draw_figures(mask: BoolMask, ground: Color, body: Color, limbs: Color) -> Im
     size = (max(round(width / step), 1), max(round(height / step), 1))
     sketch = cv2.resize(mask.view(np.uint8), size, interpolation=cv2.INTER_NEAREST_EXACT).view(np.bool_)
     parts = list(_apart(sketch))
+    # Somebody lying dips, too, at the neck; but nobody who stands beside others is wider than high.
+    flat = _is_flat(sketch) and any(_is_flat(part) for _, part in parts)
+    if flat:
+        parts = [(np.zeros(2), sketch)]
     for offset, part in parts:
-        flat = len(parts) == 1 and part.shape[1] > _LYING * part.shape[0]
         pose, tall = _lying(part) if flat else _standing(part)
         _draw(canvas, (pose + offset + 0.5) * step, tall * step, body, limbs)
     return canvas
+
+
+def _is_flat(part: Sketch) -> bool:
+    return bool(part.shape[1] > _LYING * part.shape[0])
 
 
 def _apart(sketch: Sketch) -> Iterator[tuple[Points, Sketch]]:

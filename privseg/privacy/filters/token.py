@@ -29,7 +29,7 @@ class TokenParams(SessionParams):
 
     color: Color = Field("#5b6773", description="fill colour, #rrggbb")
     size: float = Field(0.09, ge=0.03, le=0.3, description="height of the badge as a share of the person's height")
-    patience: int = Field(15, ge=0, le=250, description="frames after which somebody who vanished is forgotten")
+    patience: int = Field(15, ge=1, le=250, description="frames after which somebody who vanished is forgotten")
     lifetime: int = Field(9000, ge=1, le=1_000_000, description="frames after which a person gets another token")
 
 
@@ -127,7 +127,7 @@ def _badge(shape: Image, mask: BoolMask, token: str, size: float) -> None:
         return
     (natural, tall), _ = cv2.getTextSize(token, _FONT, 1.0, 1)
     room = int(columns[-1] - columns[0] + 1)
-    scale = min(size * height * 0.6 / tall, 0.85 * room / natural)
+    scale = min(size * height * 0.6 / tall, 0.8 * room / natural)
     across, down = natural * scale, tall * scale
     middle = (columns[0] + columns[-1]) / 2
     card = [
