@@ -42,6 +42,10 @@ class Withheld(StrEnum):
     UNSURE = "the model is unsure"
     WRONG_ZONES = "the zones do not fit the picture"
     DAMAGED = "the picture arrived damaged"
+    NO_MASK = "no mask yet"
+    MASK_TOO_OLD = "the mask is too old"
+    CAMERA_LOST = "the camera is lost"
+    FROZEN = "the picture stands still"
     ERROR = "an internal error"
 
 
@@ -56,11 +60,12 @@ class RawFrame:
         time_base: Seconds a unit of ``pts``.
         decode_seconds: What decoding it took.
         damaged: The decoder says that parts of it are made up; it can only leave as a slate.
+        frozen: The camera has sent this very picture for so long that it is none of now; a slate, too.
     """
 
     __slots__ = (
-        "__hidden", "__pixels", "captured", "damaged", "decode_seconds", "height", "pts", "sequence", "time_base",
-        "width"
+        "__hidden", "__pixels", "captured", "damaged", "decode_seconds", "frozen", "height", "pts", "sequence",
+        "time_base", "width"
     )  # fmt: skip
 
     def __init__(
@@ -72,6 +77,7 @@ class RawFrame:
         time_base: Fraction,
         decode_seconds: float = 0.0,
         damaged: bool = False,
+        frozen: bool = False,
     ) -> None:
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
             raise ValueError(f"a frame is uint8 (H, W, 3), not {pixels.dtype} {pixels.shape}")
@@ -84,6 +90,7 @@ class RawFrame:
         self.time_base = time_base
         self.decode_seconds = decode_seconds
         self.damaged = damaged
+        self.frozen = frozen
         self.captured = time.monotonic()
 
     def never_show(self, area: BoolMask) -> None:

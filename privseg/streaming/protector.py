@@ -95,7 +95,7 @@ class Protector:
     def begin(self, frame: RawFrame) -> None:
         """Ask the model about a frame; never raises for a fault of the model."""
         self._telemetry.observe_stage(self._camera, "decode", frame.decode_seconds)
-        withheld = NoAnswer(Withheld.DAMAGED) if frame.damaged else None
+        withheld = _unusable(frame)
         size, areas, flow = (0, 0), _NO_AREAS, None
         submitted = time.monotonic()
         try:
@@ -193,6 +193,13 @@ class Protector:
             time_base=frame.time_base,
             captured=frame.captured,
         )
+
+
+def _unusable(frame: RawFrame) -> NoAnswer | None:
+    """Why a frame leaves as a slate before anybody is asked, if it does."""
+    if frame.damaged:
+        return NoAnswer(Withheld.DAMAGED)
+    return NoAnswer(Withheld.FROZEN) if frame.frozen else None
 
 
 def _unexpected(error: Exception) -> NoAnswer:
