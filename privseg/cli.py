@@ -112,6 +112,9 @@ def anonymize(
         str, typer.Option(help="To a Triton on this machine: auto, off, or the directory it has as /dev/shm.")
     ] = "auto",
     stream: Annotated[bool, typer.Option("--stream", help="Ask Triton over one bidirectional stream.")] = False,
+    schedule: Annotated[
+        str, typer.Option(help="Ask the model about every-frame, or adaptive: some, and cover what changed between.")
+    ] = "every-frame",
     realtime: Annotated[bool, typer.Option(help="Read a file at its frame rate, as a camera would.")] = False,
     max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
     metrics_port: Annotated[int | None, typer.Option(help="Serve /metrics meanwhile; 0: any port.")] = None,
@@ -129,9 +132,12 @@ def anonymize(
     from privseg.privacy.filters.registry import create_method
     from privseg.privacy.key_ring import open_key_ring
     from privseg.privacy.profile import Profile
+    from privseg.streaming.adaptive import Schedule
     from privseg.streaming.anonymize import anonymize_file
     from privseg.streaming.config import load_zones, read_policy
 
+    if schedule not in set(Schedule):
+        raise UsageError(f"schedule {schedule}", "is not known", f"choose one of {', '.join(Schedule)}")
     if profile not in set(Profile):
         raise UsageError(f"profile {profile}", "is not known", f"choose one of {', '.join(Profile)}")
     allowed = Profile(profile).allows_obfuscation(allow_obfuscation)
@@ -148,6 +154,7 @@ def anonymize(
         allow_obfuscation=allow_obfuscation,
         shared_memory=shared_memory if shared_memory in {"auto", "off"} else Path(shared_memory),
         stream=stream,
+        schedule=Schedule(schedule),
         report=report,
         realtime=realtime,
         max_frames=max_frames,

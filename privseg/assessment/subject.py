@@ -72,6 +72,6 @@ class Subject:
     def cover_wide(self, image: Image, mask: BoolMask) -> tuple[Image, BoolMask]:
         """The same, and the mask as the method widened it."""
         picture = np.ascontiguousarray(image).copy()
-        used = cover(picture, np.ascontiguousarray(mask), self.method, camera="assess", sequence=self._sequence)
+        used = cover(picture, np.ascontiguousarray(mask), self.method, camera="assess", sequence=self._sequence).mask
         self._sequence += 1
         return picture, used

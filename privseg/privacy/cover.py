@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NoReturn
 
 import cv2
@@ -11,7 +12,20 @@ from privseg.errors import PrivacyViolationPrevented
 from privseg.privacy.filters.base import BoolMask, Context, Image, Method, Person, Scene, color_sheet
 from privseg.privacy.people import find_people
 
-__all__ = ["cover", "covered_copy"]
+__all__ = ["Covered", "cover", "covered_copy"]
+
+
+@dataclass(frozen=True, slots=True)
+class Covered:
+    """What was covered.
+
+    Attributes:
+        mask: bool ``(H, W)``: the mask as the method widened it.
+        people: How many separate areas it has.
+    """
+
+    mask: BoolMask
+    people: int
 
 
 def covered_copy(image: Image, mask: BoolMask, method: Method, *, camera: str = "", sequence: int = 0) -> Image:
@@ -21,7 +35,7 @@ def covered_copy(image: Image, mask: BoolMask, method: Method, *, camera: str = 
     return copy
 
 
-def cover(pixels: Image, mask: BoolMask, method: Method, *, camera: str, sequence: int) -> BoolMask:
+def cover(pixels: Image, mask: BoolMask, method: Method, *, camera: str, sequence: int) -> Covered:
     """Cover every person, in place; only masked pixels, and those that the method adds to them, are written.
 
     Args:
@@ -32,7 +46,7 @@ def cover(pixels: Image, mask: BoolMask, method: Method, *, camera: str, sequenc
         sequence: The frame's number within its source.
 
     Returns:
-        bool ``(H, W)``: the pixels covered, ``mask`` as the method widened it.
+        The pixels covered, and in how many areas.
 
     Raises:
         PrivacyViolationPrevented: The filter narrows the mask, its output is not what it must be, or it shows what it
@@ -55,7 +69,7 @@ def cover(pixels: Image, mask: BoolMask, method: Method, *, camera: str, sequenc
         _refuse_unchanged(pixels, people, outputs, method)
     for (person, own), output in zip(people, outputs, strict=True):
         cv2.copyTo(output, own.view(np.uint8), pixels[_box(person)])
-    return mask
+    return Covered(mask, len(people))
 
 
 def _widened(mask: BoolMask, method: Method) -> BoolMask:

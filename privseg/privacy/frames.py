@@ -18,9 +18,10 @@ import cv2
 import numpy as np
 
 from privseg.errors import PrivacyViolationPrevented
-from privseg.privacy.cover import cover
+from privseg.privacy.cover import Covered, cover
 from privseg.privacy.filters.base import BoolMask, Image, Method
 from privseg.privacy.masks import PersonMask
+from privseg.privacy.motion import Glimpse, small_copy
 
 __all__ = ["ProtectedFrame", "RawFrame", "Withheld", "protect", "slate"]
 
@@ -135,10 +136,20 @@ class RawFrame:
         batch: Image = resized[np.newaxis]
         return batch
 
-    def _protected_pixels(self, mask: BoolMask, method: Method, camera: str) -> tuple[Image, BoolMask]:
+    def small_copy(self) -> Glimpse:
+        """A small copy, to tell motion and change by; see :func:`privseg.privacy.motion.small_copy`.
+
+        Raises:
+            PrivacyViolationPrevented: The frame was covered already.
+        """
+        if self.__pixels is None:
+            _refuse(self, "was covered before")
+        return small_copy(self.__pixels)
+
+    def _protected_pixels(self, mask: BoolMask, method: Method, camera: str) -> tuple[Image, Covered]:
         """Cover the people in the frame's own memory and hand it over; the raw picture is gone, whatever happens.
 
-        Returns the picture and the mask of what was covered, as the method widened it.
+        Returns the picture and what was covered.
         """
         pixels, self.__pixels = self.__pixels, None
         if pixels is None:
@@ -148,7 +159,7 @@ class RawFrame:
             return pixels, cover(pixels, mask, method, camera=camera, sequence=self.sequence)
         covered = cover(pixels, mask & ~self.__hidden, method, camera=camera, sequence=self.sequence)
         _paint(pixels, self.__hidden)  # a method that widens the mask may have drawn there
-        return pixels, covered & ~self.__hidden
+        return pixels, Covered(covered.mask & ~self.__hidden, covered.people)
 
     def __repr__(self) -> str:
         return f"<RawFrame {self.sequence}: {self.width}x{self.height}>"
@@ -161,7 +172,9 @@ class RawFrame:
 class ProtectedFrame:
     """One picture that may leave: its people are covered, or it is a slate. Made here only."""
 
-    __slots__ = ("captured", "person_ratio", "pixels", "pts", "record", "sequence", "time_base", "withheld")
+    __slots__ = (
+        "captured", "mask_age", "people", "person_ratio", "pixels", "pts", "record", "sequence", "time_base", "withheld"
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -173,6 +186,8 @@ class ProtectedFrame:
         time_base: Fraction,
         captured: float,
         person_ratio: float = 0.0,
+        people: int = 0,
+        mask_age: float = 0.0,
         withheld: Withheld | None = None,
         record: Mapping[str, Any] | None = None,
     ) -> None:
@@ -190,6 +205,10 @@ class ProtectedFrame:
         self.captured = captured
         #: covered share of the picture, with what the method added
         self.person_ratio = person_ratio
+        #: separate covered areas: people, or groups that stand together
+        self.people = people
+        #: seconds of the video since the frame that the model saw
+        self.mask_age = mask_age
         #: why the frame is a slate; None when it is not
         self.withheld = withheld
         #: what the method needs kept beside the picture, see :meth:`Method.record`
@@ -238,7 +257,9 @@ def protect(frame: RawFrame, mask: PersonMask, method: Method, camera: str = "")
         pts=frame.pts,
         time_base=frame.time_base,
         captured=frame.captured,
-        person_ratio=cv2.countNonZero(covered.view(np.uint8)) / covered.size,
+        person_ratio=cv2.countNonZero(covered.mask.view(np.uint8)) / covered.mask.size,
+        people=covered.people,
+        mask_age=mask.age,
         record=method.record(),
     )
 

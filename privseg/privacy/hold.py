@@ -68,12 +68,14 @@ class TemporalHold:
             self._drift = _Drift(flow.shape[0], flow.shape[1], self._left)
         self._drift.follow(flow)
 
-    def update(self, mask: BoolMask, empty: BoolMask | None = None) -> BoolMask:
+    def update(self, mask: BoolMask, empty: BoolMask | None = None, elapsed: int = 1) -> BoolMask:
         """Remember this frame's mask and return the area to cover, a superset of it.
 
         Args:
             mask: bool ``(H, W)``.
             empty: bool ``(H, W)``: where there is no sign of a person; what is held there may be released early.
+            elapsed: Frames since the one of the last call. However many those are, whoever was covered then is held
+                in this frame: one answer that misses somebody is always bridged.
 
         Returns:
             bool ``(H, W)``, memory of its own.
@@ -83,9 +85,10 @@ class TemporalHold:
             self._left = np.zeros(mask.shape, np.uint8)
         if self._policy.collapse_hold_frames and self._seen:
             self._notice_collapse(mask)
-        self._left = left = np.maximum(self._left, 1) - np.uint8(1)
+        aged = np.uint8(max(min(elapsed, self._policy.hold_frames), 1))
+        self._left = left = np.maximum(self._left, aged) - aged
         if self._drift is not None:
-            self._drift.age()
+            self._drift.age(int(aged))
         if self._policy.confirm_empty and empty is not None:
             self._release(left, empty)
         cv2.copyTo(np.full_like(left, self._policy.hold_frames + 1), mask.view(np.uint8), left)
@@ -94,8 +97,8 @@ class TemporalHold:
         covered: BoolMask = left > 0
         if self._lingering is not None:
             covered |= self._lingering
-            self._linger_left -= 1
-            if self._linger_left == 0:
+            self._linger_left -= elapsed
+            if self._linger_left <= 0:
                 self._lingering = None
         if self._drift is not None:
             self._drift.cover(covered)
@@ -148,8 +151,8 @@ class _Drift:
         self._amount = moved(self._amount, flow)
         self._left = moved(reaching, flow, cv2.INTER_NEAREST)
 
-    def age(self) -> None:
-        self._left = np.maximum(self._left, 1) - np.uint16(1)
+    def age(self, frames: int) -> None:
+        self._left = np.maximum(self._left, frames) - np.uint16(frames)
         self._amount[self._left == 0] = 0
 
     def hold(self, mask: BoolMask, frames: int) -> None:

@@ -82,10 +82,12 @@ class PersonMask:
     Attributes:
         pixels: bool ``(H, W)`` at frame size, true where a person is covered.
         sequence: Number of the frame that the mask was made for.
+        age: Seconds of the video since the frame that the model saw; 0 where it saw this one.
     """
 
     pixels: BoolMask
     sequence: int
+    age: float = 0.0
 
 
 def mask_from_probability(probability: Probability, height: int, width: int, policy: MaskPolicy) -> BoolMask:

@@ -10,10 +10,12 @@ from threading import Event
 from typing import Any, Final
 
 from privseg.errors import DataError, UsageError
+from privseg.privacy.carry import CarryPolicy
 from privseg.privacy.filters.base import Method
 from privseg.privacy.masks import MaskPolicy
 from privseg.privacy.profile import Profile
 from privseg.privacy.zones import Zones
+from privseg.streaming.adaptive import Schedule
 from privseg.streaming.camera import run_camera
 from privseg.streaming.places import refuse_shared_files
 from privseg.streaming.process import forbid_core_dumps, keep_freed_memory, stop_on_signals
@@ -48,6 +50,8 @@ def anonymize(
     report: Path | None = None,
     telemetry: Telemetry | None = None,
     long_side: int = 512,
+    schedule: Schedule = Schedule.EVERY_FRAME,
+    carry: CarryPolicy | None = None,
     max_frames: int | None = None,
     stop: Event | None = None,
     interrupt: Event | None = None,
@@ -68,6 +72,8 @@ def anonymize(
         report: Where to write the report as JSON, if anywhere.
         telemetry: Metrics to count in.
         long_side: Pixels of the longer side of the model's input.
+        schedule: About which frames the model is asked.
+        carry: When, and how long its answers count, where that is not every frame.
         max_frames: End after so many frames.
         stop: Ends the run; what was written stays.
         interrupt: Ends the run with KeyboardInterrupt; nothing is written.
@@ -110,6 +116,8 @@ def anonymize(
         policy=policy,
         zones=zones,
         long_side=long_side,
+        schedule=schedule,
+        carry=carry,
         max_frames=max_frames,
         stop=stop,
         interrupt=interrupt,
@@ -141,6 +149,7 @@ def anonymize_file(
     zones: Zones | None = None,
     profile: Profile = Profile.PRODUCTION,
     allow_obfuscation: bool = False,
+    schedule: Schedule = Schedule.EVERY_FRAME,
     report: Path | None = None,
     realtime: bool = False,
     max_frames: int | None = None,
@@ -165,6 +174,7 @@ def anonymize_file(
         zones: What is covered, or not shown, whatever the model says.
         profile: See :func:`anonymize`.
         allow_obfuscation: See :func:`anonymize`.
+        schedule: See :func:`anonymize`.
         report: Where to write the report as JSON, if anywhere.
         realtime: Read a file at its own pace, as a camera would; late frames are dropped.
         max_frames: End after so many frames.
@@ -225,6 +235,7 @@ def anonymize_file(
             zones=zones,
             profile=profile,
             allow_obfuscation=allow_obfuscation,
+            schedule=schedule,
             report=report,
             telemetry=telemetry,
             max_frames=max_frames,

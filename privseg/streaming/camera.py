@@ -14,10 +14,12 @@ from threading import Event
 from typing import Any, Final
 
 from privseg.errors import PrivsegError
+from privseg.privacy.carry import CarryPolicy
 from privseg.privacy.filters.base import Method
-from privseg.privacy.frames import ProtectedFrame
+from privseg.privacy.frames import ProtectedFrame, Withheld, slate
 from privseg.privacy.masks import MaskPolicy
 from privseg.privacy.zones import Zones
+from privseg.streaming.adaptive import Schedule, protector_for
 from privseg.streaming.feed import FeedEvents, LiveFeed
 from privseg.streaming.protector import Protector
 from privseg.streaming.report import BlankedRange, CameraReport
@@ -33,6 +35,7 @@ SinkOpener = Callable[[int, int, Fraction, Fraction], FrameSink]
 
 _POLL_SECONDS: Final = 0.2
 _PROGRESS_SECONDS: Final = 2.0
+_LOST_SECONDS: Final = 1.0
 _MAX_RANGES: Final = 1000
 _REMINDER_SECONDS: Final = 60.0
 _READER_SECONDS: Final = 1.0  # a reader that hangs in the network is left behind; it is a daemon
@@ -68,6 +71,7 @@ class _Run:
         self._next_reminder = 0.0
         self._ranges: deque[BlankedRange] = deque(maxlen=_MAX_RANGES)
         self._last_blanked = False
+        self._last: ProtectedFrame | None = None
         self._begun = self._told = time.monotonic()
 
     def heed_interrupt(self) -> None:
@@ -90,11 +94,30 @@ class _Run:
         self.sink.write(frame)
         self.telemetry.observe_stage(self.camera, "encode", time.perf_counter() - begun)
         self.telemetry.published(self.camera, frame)
+        self._last = frame
         self.report.frames_out += 1
         self._note_blanked(frame)
         if self._progress and time.monotonic() - self._told >= _PROGRESS_SECONDS:
             self._told = time.monotonic()
             self._progress(self.snapshot())
+
+    def tell_lost(self) -> None:
+        """While the camera is lost, let a slate a second say so: the last picture must not look like that of now."""
+        last = self._last
+        if self._lost_at is None or last is None or self.sink is None:
+            return
+        gone = time.monotonic() - last.captured
+        if gone < _LOST_SECONDS:
+            return
+        self._last = slate(
+            last.width,
+            last.height,
+            Withheld.CAMERA_LOST,
+            sequence=last.sequence,
+            pts=last.pts + round(gone / last.time_base),
+            time_base=last.time_base,
+        )
+        self.sink.write(self._last)
 
     def drain(self) -> None:
         """Let every pending frame leave."""
@@ -126,6 +149,10 @@ class _Run:
         self._lost_at = None
         if self._say:
             self._say(f"{self.camera}: reconnected after {gone:.0f} s")
+
+    def stalled(self) -> None:
+        """The camera sent nothing for so long that it is opened again."""
+        self.telemetry.stalled(self.camera)
 
     def snapshot(self) -> CameraReport:
         """The report as of now."""
@@ -167,6 +194,8 @@ def run_camera(
     policy: MaskPolicy | None = None,
     zones: Zones | None = None,
     long_side: int = 512,
+    schedule: Schedule = Schedule.EVERY_FRAME,
+    carry: CarryPolicy | None = None,
     max_frames: int | None = None,
     reconnect: bool = False,
     stop: Event | None = None,
@@ -187,6 +216,8 @@ def run_camera(
         policy: How an answer becomes the covered area.
         zones: What is covered, or not shown, whatever the model says.
         long_side: Pixels of the longer side of the model's input.
+        schedule: About which frames the model is asked.
+        carry: When, and how long its answers count, where that is not every frame.
         max_frames: End after so many frames.
         reconnect: Open a live source again when it is lost.
         stop: Ends the run; what was written stays.
@@ -201,7 +232,10 @@ def run_camera(
     stop = stop or Event()
     telemetry.register(camera, method)
     policy = policy or MaskPolicy()
-    protector = Protector(camera, segmenter, method, policy, telemetry, long_side=long_side, zones=zones)
+    protector = protector_for(
+        schedule, camera, segmenter, method, policy, telemetry,
+        live=source.live, carry=carry, long_side=long_side, zones=zones,
+    )  # fmt: skip
     report = CameraReport(
         camera=camera,
         source=source.name,
@@ -209,12 +243,13 @@ def run_camera(
         method=method.name,
         method_params=method.params.model_dump(),
         privacy_class=method.privacy_class,
+        schedule=schedule,
     )
     run = _Run(camera, source, protector, open_sink, telemetry, report, progress, say, interrupt)
     play = _play_live if source.live else _play_recording
     error: Exception | None
     try:
-        error = play(run, segmenter.max_in_flight, max_frames, reconnect, stop)
+        error = play(run, max_frames, reconnect, stop)
         run.drain()
         if run.sink is not None:
             run.sink.close()
@@ -226,13 +261,12 @@ def run_camera(
         error = fault
     finally:
         source.stop()
+        protector.close()
     return run.snapshot().ended_by(error or source.fault)
 
 
-def _play_recording(
-    run: _Run, in_flight: int, max_frames: int | None, _reconnect: bool, stop: Event
-) -> Exception | None:
-    """Every frame in order, up to ``in_flight`` of them with the model; returns what ended the source."""
+def _play_recording(run: _Run, max_frames: int | None, _reconnect: bool, stop: Event) -> Exception | None:
+    """Every frame in order, as many of them with the model as it takes; returns what ended the source."""
     frames = run.source.frames()
     while run.taken != max_frames and not stop.is_set():
         run.heed_interrupt()
@@ -243,15 +277,15 @@ def _play_recording(
         if frame is None:
             break
         run.begin(frame)
-        if run.protector.pending >= in_flight:
+        if run.protector.full:
             run.emit()
     return None
 
 
-def _play_live(run: _Run, in_flight: int, max_frames: int | None, reconnect: bool, stop: Event) -> Exception | None:
+def _play_live(run: _Run, max_frames: int | None, reconnect: bool, stop: Event) -> Exception | None:
     """The newest frame each time; returns what ended the source."""
     ended = Event()
-    events = FeedEvents(run.dropped, run.lost, run.reconnected)
+    events = FeedEvents(run.dropped, run.lost, run.reconnected, run.stalled)
     feed = LiveFeed(run.source.frames, ended, events, reconnect=lambda: reconnect and run.source.endless)
     feed.start()
     try:
@@ -264,7 +298,9 @@ def _play_live(run: _Run, in_flight: int, max_frames: int | None, reconnect: boo
             # Waiting for an answer comes before idling, so that no frame leaves later than it must.
             elif run.protector.pending:
                 run.emit()
-            if run.protector.pending >= in_flight:
+            else:
+                run.tell_lost()
+            if run.protector.full:
                 run.emit()
     finally:
         ended.set()

@@ -12,9 +12,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from privseg.errors import UsageError
+from privseg.privacy.carry import CarryPolicy
 from privseg.privacy.masks import MaskPolicy
 from privseg.privacy.profile import Profile
 from privseg.privacy.zones import Zones
+from privseg.streaming.adaptive import Schedule
 from privseg.triton_channel import Tls, refuse_plaintext
 
 __all__ = [
@@ -114,6 +116,9 @@ class CameraConfig(_Section):
     allow_obfuscation: bool = Field(
         False, description="accept a method that only obfuscates, in profile production, too; part of the record"
     )
+    schedule: Schedule = Field(
+        Schedule.EVERY_FRAME, description="ask the model about every frame, or about some (adaptive)"
+    )
     zones: Zones = Field(Zones(), description="what is covered, or not shown, whatever the model says")
     purpose: str = Field(min_length=3, description="what the camera is for, in writing; part of the record")
     realtime: bool = Field(True, description="play a file at its own pace, dropping frames the model is too slow for")
@@ -127,6 +132,7 @@ class GatewayConfig(_Section):
     triton: TritonConfig = TritonConfig()
     metrics: MetricsConfig = MetricsConfig()
     policy: MaskPolicy = MaskPolicy()
+    carry: CarryPolicy = Field(CarryPolicy(), description="the rules of cameras whose schedule is adaptive")
     profile: Profile = Field(Profile.PRODUCTION, description="production refuses methods that only obfuscate")
     keys: KeysConfig = KeysConfig()
     cameras: dict[CameraName, CameraConfig] = Field(min_length=1)

@@ -25,6 +25,7 @@ class FeedEvents:
     #: takes why, in one line without credentials; called at every attempt that fails
     lost: Callable[[str], None]
     reconnected: Callable[[], None]
+    stalled: Callable[[], None] = lambda: None
 
 
 class LiveFeed(Generic[FrameT]):

@@ -195,6 +195,8 @@ def _run_one(
                 policy=config.policy,
                 zones=camera.zones,
                 long_side=config.triton.long_side,
+                schedule=camera.schedule,
+                carry=config.carry,
                 max_frames=camera.max_frames,
                 reconnect=True,
                 stop=stop,

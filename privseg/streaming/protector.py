@@ -1,6 +1,7 @@
 """From raw frames to frames that may leave: each asks the model, and is covered by its own answer or withheld.
 
 There is no third way out of :meth:`Protector.finish`: whatever goes wrong for a frame, it leaves as a slate.
+:mod:`privseg.streaming.adaptive` has the protectors that do not ask about every frame.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from privseg.errors import UsageError
-from privseg.privacy.filters.base import Method
+from privseg.privacy.filters.base import Image, Method
 from privseg.privacy.frames import ProtectedFrame, RawFrame, Withheld, protect, slate
 from privseg.privacy.hold import TemporalHold
 from privseg.privacy.masks import (
@@ -25,24 +26,31 @@ from privseg.privacy.masks import (
     mask_from_probability,
     unsure_share,
 )
-from privseg.privacy.motion import Flow, Motion
+from privseg.privacy.motion import Flow, Glimpse, Motion, small_copy
 from privseg.privacy.zones import ZoneAreas, Zones, rasterize
 from privseg.streaming.segmenter import Answer, NoAnswer, SegmenterBackend
 from privseg.streaming.telemetry import Telemetry
 
-__all__ = ["Protector"]
+__all__ = ["Pending", "Protector", "unexpected"]
 
 _NO_AREAS: Final = ZoneAreas(None, None)
 
 
 @dataclass(slots=True)
-class _Pending:
+class Pending:
+    """A frame on its way, and what is known of it."""
+
     frame: RawFrame
-    size: tuple[int, int]
-    areas: ZoneAreas
-    flow: Flow | None
-    submitted: float
-    withheld: NoAnswer | None
+    areas: ZoneAreas = _NO_AREAS
+    withheld: NoAnswer | None = None
+    #: height and width of the model's input, where it was asked
+    size: tuple[int, int] | None = None
+    submitted: float = 0.0
+    flow: Flow | None = None
+    #: where not every frame is asked about: the small copy, seconds of the video, and whether this one was
+    glimpse: Glimpse | None = None
+    seconds: float = 0.0
+    asked: bool = False
 
 
 class Protector:
@@ -69,6 +77,8 @@ class Protector:
         long_side: int = 512,
         zones: Zones | None = None,
     ) -> None:
+        #: frames begun before the first is finished, at most, for the model to be kept busy
+        self.capacity = segmenter.max_in_flight
         self._camera = camera
         self._segmenter = segmenter
         self._method = method
@@ -80,7 +90,7 @@ class Protector:
         self._zones = zones or Zones()
         self._areas = _NO_AREAS
         self._areas_size: tuple[int, int] | None = None
-        self._pending: deque[_Pending] = deque()
+        self._pending: deque[Pending] = deque()
         self._version = ""
         #: versions that answered, in order of appearance
         self.model_versions: list[str] = []
@@ -92,27 +102,31 @@ class Protector:
         """Frames begun and not finished."""
         return len(self._pending)
 
+    @property
+    def full(self) -> bool:
+        """Whether a frame must be finished before the next is begun."""
+        return len(self._pending) >= self.capacity
+
+    def use(self, method: Method) -> None:
+        """Cover people with another method, from the next frame that is finished on; from any thread."""
+        self._method = method
+
+    def close(self) -> None:
+        """Ask nothing any more."""
+
     def begin(self, frame: RawFrame) -> None:
         """Ask the model about a frame; never raises for a fault of the model."""
-        self._telemetry.observe_stage(self._camera, "decode", frame.decode_seconds)
-        withheld = _unusable(frame)
-        size, areas, flow = (0, 0), _NO_AREAS, None
-        submitted = time.monotonic()
+        pending = self._entered(frame)
         try:
-            if withheld is None:
-                areas = self._areas_of(frame)
-                if areas.never_shown is not None:
-                    frame.never_show(areas.never_shown)
-                image = frame.model_input(self._long_side)
-                size = (image.shape[1], image.shape[2])
-                flow = self._motion.follow(image[0]) if self._policy.flow else None
-                submitted = time.monotonic()
-                self._segmenter.submit(frame.sequence, image)
+            if pending.withheld is None:
+                image = self._model_input(pending)
+                pending.flow = self._motion.follow(small_copy(image[0])) if self._policy.flow else None
+                self._ask(pending, image)
         except NoAnswer as error:
-            withheld = error
+            pending.withheld = error
         except Exception as error:
-            withheld = _unexpected(error)
-        self._pending.append(_Pending(frame, size, areas, flow, submitted, withheld))
+            pending.withheld = unexpected(error)
+        self._pending.append(pending)
 
     def finish(self) -> ProtectedFrame:
         """Wait for the oldest frame's answer and cover its people, or withhold it.
@@ -120,27 +134,63 @@ class Protector:
         Raises:
             IndexError: No frame is pending.
         """
-        asked = self._pending.popleft()
+        pending = self._pending.popleft()
         try:
-            if asked.flow is not None:  # for a withheld frame, too: what is held moves on meanwhile
-                self._hold.move(asked.flow)
-            return self._covered(asked) if asked.withheld is None else self._slate(asked.frame, asked.withheld)
+            return self._finished(pending)
         except NoAnswer as error:
-            return self._slate(asked.frame, error)
+            return self._slate(pending.frame, error)
         except Exception as error:
-            return self._slate(asked.frame, _unexpected(error))
+            return self._slate(pending.frame, unexpected(error))
 
-    def _covered(self, asked: _Pending) -> ProtectedFrame:
-        frame = asked.frame
-        answer = self._segmenter.result(frame.sequence)
-        self._telemetry.observe_stage(self._camera, "segment", time.monotonic() - asked.submitted)
-        begun = time.perf_counter()
-        self._check(answer, asked)
-        mask = self._mask(answer.probability, asked)
-        covered = protect(frame, PersonMask(mask, answer.sequence), self._method, self._camera)
-        self._telemetry.observe_stage(self._camera, "protect", time.perf_counter() - begun)
+    def _finished(self, pending: Pending) -> ProtectedFrame:
+        """The frame, covered; raises whatever it must be withheld for."""
+        if pending.flow is not None:  # for a withheld frame, too: what is held moves on meanwhile
+            self._hold.move(pending.flow)
+        if pending.withheld is not None:
+            raise pending.withheld
+        return self._protected(pending, self._held(self._segmenter.result(pending.frame.sequence), pending))
+
+    def _entered(self, frame: RawFrame) -> Pending:
+        """A frame that has just come, with what is never shown of it gone."""
+        self._telemetry.observe_stage(self._camera, "decode", frame.decode_seconds)
+        pending = Pending(frame, withheld=_unusable(frame))
+        try:
+            if pending.withheld is None:
+                pending.areas = self._areas_of(frame)
+                if pending.areas.never_shown is not None:
+                    frame.never_show(pending.areas.never_shown)
+        except NoAnswer as error:
+            pending.withheld = error
+        except Exception as error:
+            pending.withheld = unexpected(error)
+        return pending
+
+    def _model_input(self, pending: Pending) -> Image:
+        image = pending.frame.model_input(self._long_side)
+        pending.size = (image.shape[1], image.shape[2])
+        return image
+
+    def _ask(self, pending: Pending, image: Image) -> None:
+        pending.submitted = time.monotonic()
+        self._telemetry.asked(self._camera)
+        self._segmenter.submit(pending.frame.sequence, image)
+
+    def _held(self, answer: Answer, pending: Pending, elapsed: int = 1) -> BoolMask:
+        """What to cover of the frame that was asked about: people now, and people a moment ago."""
+        self._telemetry.observe_stage(self._camera, "segment", time.monotonic() - pending.submitted)
+        self._check(answer, pending)
+        mask = self._mask(answer.probability, pending, elapsed)
         self._note_version(answer.model_version)
-        return covered
+        return mask
+
+    def _protected(self, pending: Pending, mask: BoolMask, age: float = 0.0) -> ProtectedFrame:
+        begun = time.perf_counter()
+        if pending.areas.always is not None:
+            mask = mask | pending.areas.always
+        made = PersonMask(mask, pending.frame.sequence, age)
+        protected = protect(pending.frame, made, self._method, self._camera)
+        self._telemetry.observe_stage(self._camera, "protect", time.perf_counter() - begun)
+        return protected
 
     def _areas_of(self, frame: RawFrame) -> ZoneAreas:
         """The zones at the frame's size."""
@@ -153,18 +203,16 @@ class Protector:
             self._areas_size = size
         return self._areas
 
-    def _mask(self, probability: Probability, asked: _Pending) -> BoolMask:
-        """What to cover: people now, people a moment ago, and what is always covered."""
+    def _mask(self, probability: Probability, asked: Pending, elapsed: int) -> BoolMask:
         policy, size = self._policy, (asked.frame.height, asked.frame.width)
         unsure = unsure_share(probability, policy, asked.areas.never_shown)
         if unsure > policy.unsure_share:
             raise NoAnswer(Withheld.UNSURE, f"about {unsure:.0%} of the picture")
         mask = mask_from_probability(probability, *size, policy)
         empty = confirmed_empty(probability, *size, policy) if policy.confirm_empty else None
-        held = self._hold.update(mask, empty)
-        return held if asked.areas.always is None else held | asked.areas.always
+        return self._hold.update(mask, empty, elapsed)
 
-    def _check(self, answer: Answer, asked: _Pending) -> None:
+    def _check(self, answer: Answer, asked: Pending) -> None:
         """Refuse an answer about another frame, or one that is no probability map of the input's size."""
         if answer.sequence != asked.frame.sequence:
             raise NoAnswer(Withheld.WRONG_ANSWER, f"the answer is about frame {answer.sequence}")
@@ -202,5 +250,6 @@ def _unusable(frame: RawFrame) -> NoAnswer | None:
     return NoAnswer(Withheld.FROZEN) if frame.frozen else None
 
 
-def _unexpected(error: Exception) -> NoAnswer:
+def unexpected(error: Exception) -> NoAnswer:
+    """What a fault that nobody foresaw is to a frame: a reason to withhold it."""
     return NoAnswer(Withheld.ERROR, f"{type(error).__name__}: {error}")

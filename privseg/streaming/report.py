@@ -40,6 +40,7 @@ class CameraReport(BaseModel):
     privacy_class: str
     profile: Profile = Profile.PRODUCTION
     obfuscation_allowed: bool = Field(False, description="somebody allowed methods that only obfuscate")
+    schedule: str = Field("every-frame", description="about which frames the model was asked")
     purpose: str = ""
     frames_in: int = 0
     frames_out: int = 0

@@ -17,7 +17,7 @@ from privseg.streaming.places import write_whole
 
 __all__ = ["MetricsServer", "Telemetry"]
 
-Stage = Literal["decode", "segment", "protect", "encode"]
+Stage = Literal["decode", "compare", "segment", "carry", "protect", "encode"]
 
 #: upper bounds in seconds, on the budgets of a frame at 200 to 1 frames a second
 BUCKETS: Final = (0.005, 0.01, 0.02, 0.033, 0.05, 0.066, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5)
@@ -56,8 +56,22 @@ class Telemetry:
             buckets=BUCKETS, registry=registry,
         )  # fmt: skip
         self._age = Histogram(
-            "privseg_mask_age_seconds", "Time from decoding a frame to its leaving, covered by its own mask.",
+            "privseg_mask_age_seconds", "Time from decoding the frame that the model saw to leaving covered by it.",
             ["camera"], buckets=BUCKETS, registry=registry,
+        )  # fmt: skip
+        self._glass = Histogram(
+            "privseg_glass_to_glass_seconds", "Time from decoding a frame to its leaving.",
+            ["camera"], buckets=BUCKETS, registry=registry,
+        )  # fmt: skip
+        self._asked = Counter(
+            "privseg_inferences", "Frames that the model was asked about.", ["camera"], registry=registry
+        )
+        self._people = Gauge(
+            "privseg_people", "Separate covered areas of the last protected frame.", ["camera"], registry=registry
+        )
+        self._stalls = Counter(
+            "privseg_stalls", "Times a camera that sent nothing was given up and opened again.", ["camera"],
+            registry=registry,
         )  # fmt: skip
         self._ratio = Gauge(
             "privseg_person_pixel_ratio", "Covered share of the last protected frame.", ["camera"], registry=registry
@@ -80,7 +94,8 @@ class Telemetry:
         """Show a camera's series from the start, at 0: a rate over a series that appears late misses its start."""
         for outcome in ("protected", "blanked", "dropped"):
             self._frames.labels(camera, outcome)
-        self._reconnects.labels(camera)
+        for counter in (self._reconnects, self._asked, self._stalls):
+            counter.labels(camera)
         self._degraded.labels(camera).set(0)
         self._method.labels(camera, method.name, method.privacy_class).set(1)
 
@@ -92,7 +107,10 @@ class Telemetry:
         if frame.withheld is None:
             self._frames.labels(camera, "protected").inc()
             self._ratio.labels(camera).set(frame.person_ratio)
-            self._age.labels(camera).observe(time.monotonic() - frame.captured)
+            self._people.labels(camera).set(frame.people)
+            underway = time.monotonic() - frame.captured
+            self._glass.labels(camera).observe(underway)
+            self._age.labels(camera).observe(underway + frame.mask_age)
         else:
             self._frames.labels(camera, "blanked").inc()
         self._degraded.labels(camera).set(frame.withheld is not None)
@@ -104,6 +122,14 @@ class Telemetry:
     def observe_stage(self, camera: str, stage: Stage, seconds: float) -> None:
         """Record what one frame took in one stage."""
         self._stages.labels(camera, stage).observe(seconds)
+
+    def asked(self, camera: str) -> None:
+        """Count a frame that the model was asked about."""
+        self._asked.labels(camera).inc()
+
+    def stalled(self, camera: str) -> None:
+        """The camera sent nothing for so long that it was given up."""
+        self._stalls.labels(camera).inc()
 
     def lost(self, camera: str) -> None:
         """The camera's connection is gone."""

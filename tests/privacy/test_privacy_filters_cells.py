@@ -77,8 +77,8 @@ def test_with_noise_a_cell_of_a_pixel_or_two_is_grey() -> None:
 @pytest.mark.parametrize("kind", BLURS)
 @pytest.mark.parametrize("cells", [2.0, 4.0, 6.0])
 @pytest.mark.parametrize("height", [120, 480])
-def test_blur_halves_the_power_of_the_finest_detail_it_leaves(kind: str, cells: float, height: int) -> None:
-    """A wave of as many half-periods as there are cells comes out at the root of a half, or weaker."""
+def test_blur_leaves_a_tenth_of_the_finest_detail_it_counts(kind: str, cells: float, height: int) -> None:
+    """A wave of as many half-periods as there are cells comes out at a tenth of its height, or weaker."""
     x = np.arange(height)
     wave = 128 + 100 * np.cos(np.pi * cells * x / height)
     image = np.repeat(np.rint(wave).astype(np.uint8), height).reshape(height, height)[:, :, np.newaxis].repeat(3, 2)

@@ -50,7 +50,7 @@ def test_box_covers_the_whole_rectangle_around_a_person(margin: float) -> None:
     box = rectangle(200, 300, 40 - more, 60 - more, 100 + 2 * more, 100 + 2 * more)
     method = create_method("box", {"margin": margin, "outline_width": 0, "color": "#010203"})
     picture, image = noise(200, 300), noise(200, 300)
-    assert np.array_equal(cover(picture, mask, method, camera="", sequence=0), box)
+    assert np.array_equal(cover(picture, mask, method, camera="", sequence=0).mask, box)
     assert (picture[box] == (1, 2, 3)).all()
     assert np.array_equal(picture[~box], image[~box])
 

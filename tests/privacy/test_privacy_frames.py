@@ -243,8 +243,8 @@ def test_a_raw_frame_has_no_way_out() -> None:
             leave(frame)  # type: ignore[operator]
     public = {name for name in dir(frame) if not name.startswith("_")}
     expected = {
-        "captured", "damaged", "decode_seconds", "height", "model_input", "never_show", "pts", "sequence", "time_base",
-        "width"
+        "captured", "damaged", "decode_seconds", "frozen", "height", "model_input", "never_show", "pts", "sequence",
+        "small_copy", "time_base", "width"
     }  # fmt: skip
     assert public == expected
     assert str(BEACON[0]) not in repr(frame)

@@ -11,9 +11,19 @@ import privseg
 
 ROOT = Path(privseg.__file__).parent
 # Whoever is added here can show a person. The last one is the test camera.
-ROSTER = {"privacy/frames.py", "streaming/protector.py", "streaming/source.py", "testing/camera.py"}
+ROSTER = {
+    "privacy/frames.py",
+    "streaming/adaptive.py",
+    "streaming/protector.py",
+    "streaming/source.py",
+    "testing/camera.py",
+}
 # What only the protector, and the module that defines it, may do with a raw frame.
-PRIVATE = {"model_input": {"privacy/frames.py", "streaming/protector.py"}, "_protected_pixels": {"privacy/frames.py"}}
+PRIVATE = {
+    "model_input": {"privacy/frames.py", "streaming/protector.py"},
+    "small_copy": {"privacy/frames.py", "privacy/motion.py", "streaming/adaptive.py", "streaming/protector.py"},
+    "_protected_pixels": {"privacy/frames.py"},
+}
 # Where scrambled people come back: defined in the first, called in the second, named in no third.
 UNSCRAMBLING = {"privacy/filters/scramble.py", "streaming/unscramble.py"}
 MODULES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))

@@ -12,7 +12,7 @@ import pytest
 
 from privseg.errors import PrivacyViolationPrevented, ServerUnavailableError
 from privseg.privacy.filters.registry import create_method
-from privseg.privacy.frames import ProtectedFrame
+from privseg.privacy.frames import ProtectedFrame, Withheld
 from privseg.streaming.camera import run_camera
 from privseg.streaming.report import CameraReport
 from privseg.streaming.segmenter import Answer
@@ -240,7 +240,7 @@ def test_a_lost_camera_says_so_at_once_and_again_when_it_is_back() -> None:
     camera.wait_until_refused(3)  # several attempts, one line
     camera.restore()
     camera.release()
-    session.sink.wait_for(2)
+    lines.wait_for(2)
     session.end()
     lost, back = lines.lines
     assert lost.startswith("door: lost for 0 s: fake camera: was lost")
@@ -297,3 +297,17 @@ def test_an_interrupt_aborts_the_output(live: bool) -> None:
             output="nowhere", telemetry=Telemetry(), interrupt=interrupt,
         )  # fmt: skip
     assert (len(sink.frames), sink.aborted, sink.closed) == (1, True, False)
+
+
+def test_while_a_camera_is_lost_slates_say_so() -> None:
+    camera = FakeCamera(count=None, live=True, paced=True)
+    session = Session(camera, FaultySegmenter(), reconnect=True)
+    camera.release()
+    session.sink.wait_for(1)
+    camera.lose_connection()
+    session.sink.wait_for(3)
+    report = session.end()
+    assert [frame.withheld for frame in session.sink.frames[1:3]] == [Withheld.CAMERA_LOST] * 2
+    times = [frame.pts * frame.time_base for frame in session.sink.frames]
+    assert times == sorted(set(times))
+    assert (report.frames_in, report.frames_out) == (1, 1)  # a slate of nothing is no frame of the camera

@@ -14,12 +14,12 @@ from privseg.privacy.filters.cells import FEWEST_PIXELS, NEUTRAL, Floats, sample
 
 __all__ = ["Blur", "BlurParams"]
 
-# The half-power bandwidth of a Gaussian of standard deviation s is sqrt(ln 2) / (2 pi s) cycles a pixel; n cells across
-# a length carry at most n / 2 cycles. So n = _GAUSSIAN * length / s.
-_GAUSSIAN = math.sqrt(math.log(2)) / math.pi
+# The response of a Gaussian of standard deviation s is exp(-2 (pi s f) ** 2) at f cycles a pixel, so a tenth at
+# sqrt(ln 10 / 2) / (pi s); n cells across a length carry at most n / 2 cycles. So n = _GAUSSIAN * length / s.
+_GAUSSIAN = math.sqrt(2 * math.log(10)) / math.pi
 # The same for a triangle, which two box blurs of w pixels make: the response is sinc(w f) ** 2, and
 # n = _TRIANGLE * length / w.
-_TRIANGLE = 0.638
+_TRIANGLE = 1.477
 _LEAST_SIGMA = 2.0
 _SMALL_SIDE = 32
 _SAMPLES_A_PIXEL = 3
@@ -37,12 +37,13 @@ class BlurParams(MethodParams):
 class Blur(Method):
     """Average every pixel with its surroundings, of this person only. A blur can be undone in part.
 
-    What is left is counted by bandwidth: a blur passes details up to the frequency at which its response has fallen to
-    half the power (-3 dB), and as many cells across the person have that frequency as their highest. A Gaussian of
-    standard deviation s leaves ``0.265 * length / s`` cells across a length, so by default s is 0.066 of the person's
-    longer side. A stack blur (a triangle, as two box blurs make it) is as wide as leaves the same number. Motion is the
-    Gaussian drawn out along one direction. Weaker details than half the power remain; an attacker who knows the kernel
-    sharpens them, as Revelio does with a diffusion model (2025).
+    What is left is counted by bandwidth: details count up to the frequency at which the blur leaves a tenth of their
+    contrast, and as many cells across the person have that frequency as their highest. A Gaussian of standard deviation
+    s leaves ``0.683 * length / s`` cells across a length, so by default s is 0.17 of the person's longer side. A stack
+    blur (a triangle, as two box blurs make it) is as wide as leaves the same number. Motion is the Gaussian drawn out
+    along one direction. Counted to half the power, as a filter's bandwidth usually is, it would be 2.6 times fewer: what
+    lies between is faint but there, and showed heads and faces in close-ups. Still fainter details remain; an attacker
+    who knows the kernel sharpens them, as Revelio does with a diffusion model (2025).
 
     Averages are over covered pixels (normalised convolution: Knutsson and Westin, 1993), so that neither the background
     nor the erased others run in. They are taken on a small copy.
