@@ -28,6 +28,7 @@ from privseg.streaming.shared_region import directory_finder
 from privseg.streaming.sinks import H264FileSink, output_format
 from privseg.streaming.source import FrameSource, VideoSource
 from privseg.streaming.telemetry import Telemetry
+from privseg.streaming.threaded import ThreadedSink
 from privseg.triton_channel import Tls
 
 __all__ = ["anonymize", "anonymize_file"]
@@ -35,6 +36,8 @@ __all__ = ["anonymize", "anonymize_file"]
 # A camera's frame is worthless when it is late; a recording can wait for a busy server.
 _LIVE_DEADLINE: Final = 2.0
 _RECORDING_DEADLINE: Final = 10.0
+#: name of the only camera, in metrics and in the report
+_CAMERA: Final = "clip"
 
 
 def anonymize(
@@ -102,17 +105,20 @@ def anonymize(
     camera = VideoSource(source) if isinstance(source, str) else source
     segmenter.check_ready()
 
-    def open_sink(width: int, height: int, frame_rate: Fraction, pixel_aspect: Fraction) -> H264FileSink:
-        return H264FileSink(out, frame_rate, (width, height), pixel_aspect=pixel_aspect, lossless=method.lossless)
+    counted = telemetry or Telemetry()
+
+    def open_sink(width: int, height: int, frame_rate: Fraction, pixel_aspect: Fraction) -> ThreadedSink:
+        file = H264FileSink(out, frame_rate, (width, height), pixel_aspect=pixel_aspect, lossless=method.lossless)
+        return ThreadedSink(file, observe=lambda seconds: counted.observe_stage(_CAMERA, "encode", seconds))
 
     result = run_camera(
-        "clip",
+        _CAMERA,
         camera,
         segmenter,
         method,
         open_sink,
         output=str(out),
-        telemetry=telemetry or Telemetry(),
+        telemetry=counted,
         policy=policy,
         zones=zones,
         long_side=long_side,
@@ -217,7 +223,7 @@ def anonymize_file(
             raise UsageError("no model", "is named", "name a Triton or a local version directory")
         stack.enter_context(segmenter)
         if say:
-            say(method_line("clip", method, profile, allow_obfuscation))
+            say(method_line(_CAMERA, method, profile, allow_obfuscation))
         segmenter.check_ready()  # before anything is written, the metrics file included
         if metrics_file is not None:
             stack.callback(telemetry.write, metrics_file)

@@ -27,6 +27,7 @@ from privseg.streaming.segmenter import SegmenterBackend
 from privseg.streaming.sinks import FrameSink
 from privseg.streaming.source import FrameSource
 from privseg.streaming.telemetry import Telemetry
+from privseg.streaming.threaded import ThreadedSink
 
 __all__ = ["SinkOpener", "run_camera"]
 
@@ -92,7 +93,8 @@ class _Run:
             self.sink = self._open_sink(frame.width, frame.height, self.source.frame_rate, self.source.pixel_aspect)
         begun = time.perf_counter()
         self.sink.write(frame)
-        self.telemetry.observe_stage(self.camera, "encode", time.perf_counter() - begun)
+        if not isinstance(self.sink, ThreadedSink):  # that one tells what encoding took, not what handing over did
+            self.telemetry.observe_stage(self.camera, "encode", time.perf_counter() - begun)
         self.telemetry.published(self.camera, frame)
         self._last = frame
         self.report.frames_out += 1

@@ -88,8 +88,8 @@ def test_blur_leaves_a_tenth_of_the_finest_detail_it_counts(kind: str, cells: fl
     middle = slice(height // 4, -height // 4)  # the edges have fewer neighbours
     basis = np.stack([np.cos(np.pi * cells * x / height), np.sin(np.pi * cells * x / height), np.ones(height)], axis=1)
     amplitude = np.hypot(*np.linalg.lstsq(basis[middle], output[middle], rcond=None)[0][:2])
-    assert amplitude <= 100 * np.sqrt(0.5) * 1.06
-    assert amplitude > 20
+    assert amplitude <= 12  # of 100: a tenth, and what the edges add to so wide a kernel
+    assert amplitude > 1  # nor is more counted than there is
 
 
 @pytest.mark.parametrize("kind", BLURS)

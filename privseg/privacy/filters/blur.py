@@ -41,9 +41,9 @@ class Blur(Method):
     contrast, and as many cells across the person have that frequency as their highest. A Gaussian of standard deviation
     s leaves ``0.683 * length / s`` cells across a length, so by default s is 0.17 of the person's longer side. A stack
     blur (a triangle, as two box blurs make it) is as wide as leaves the same number. Motion is the Gaussian drawn out
-    along one direction. Counted to half the power, as a filter's bandwidth usually is, it would be 2.6 times fewer: what
-    lies between is faint but there, and showed heads and faces in close-ups. Still fainter details remain; an attacker
-    who knows the kernel sharpens them, as Revelio does with a diffusion model (2025).
+    along one direction. Counted to half the power, as a filter's bandwidth usually is, it would be 2.6 times fewer:
+    what lies between is faint but there, and showed heads and faces in close-ups. Fainter details still remain; an
+    attacker who knows the kernel sharpens them, as Revelio does with a diffusion model (2025).
 
     Averages are over covered pixels (normalised convolution: Knutsson and Westin, 1993), so that neither the background
     nor the erased others run in. They are taken on a small copy.
