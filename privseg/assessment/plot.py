@@ -48,7 +48,7 @@ def draw_plot(result: Mapping[str, Any], path: Path) -> None:
             )
     axes.set_xscale("log")
     chance = 100 * result["chance"]
-    axes.set_xlim(chance * 0.4, 130)
+    axes.set_xlim(min([chance, *map(_across, rows)]) * 0.3, 130)  # room for a column of names on the left
     axes.set_ylim(-0.04, 1.06)
     axes.axvline(chance, color="#666666", linestyle=":", linewidth=1)
     axes.text(chance, 0.0, " chance", color="#555555", fontsize=8, rotation=90, va="bottom", ha="right")
