@@ -126,7 +126,7 @@ def judged(sink: Covers, people: list[np.ndarray], things: list[list[np.ndarray]
         "recall_min": round(float(min(recalls)), 4),
         "covered_share": round(float(np.mean([mask.mean() for mask in sink.masks])), 4),
         "frames_with_motion": len(shares),
-        "leak_frames": sum(min(each) < COVERED for each in shares),
+        "leak_frames": sum(bool(min(each) < COVERED) for each in shares),
         "moving_recall": round(float(np.mean([np.mean(each) for each in shares])), 4) if shares else None,
     }
 
