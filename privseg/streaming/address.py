@@ -7,14 +7,17 @@ from typing import Final
 
 from privseg.errors import UsageError
 
-__all__ = ["HTTP_SCHEMES", "LIVE_SCHEMES", "redact", "url_scheme"]
+__all__ = ["DEVICE", "HTTP_SCHEMES", "LIVE_SCHEMES", "redact", "url_scheme"]
 
+#: a camera of this machine, by FFmpeg's name for Linux' video devices
+DEVICE: Final = "v4l2"
 #: cameras, by the way they are spoken to
-LIVE_SCHEMES: Final = frozenset({"rtsp", "rtsps", "rtmp", "rtmps", "srt", "udp", "rtp"})
+LIVE_SCHEMES: Final = frozenset({DEVICE, "rtsp", "rtsps", "rtmp", "rtmps", "srt", "udp", "rtp"})
 #: cameras or recordings; only opening one tells
 HTTP_SCHEMES: Final = frozenset({"http", "https"})
 
 _URL: Final = re.compile(r"\s*([a-z][a-z0-9+.-]*):(?=/)", re.IGNORECASE)
+_DEVICE_PATH: Final = re.compile(r"/dev/video\d+")
 _SECRET: Final = re.compile(
     r"((?:pass\w*|pwd|token|key|secret)\w*(?:[=:]|%3[ad])|/(?:pass|passwd|password|pwd|token|key|secret)/).*",
     re.IGNORECASE | re.DOTALL,
@@ -42,16 +45,19 @@ def redact(uri: str) -> str:
 
 
 def url_scheme(uri: str) -> str | None:
-    """The scheme of an address privseg can read, in lower case; None for a path.
+    """The scheme of an address privseg can read, in lower case; None for a path, :data:`DEVICE` for a video device's.
 
     Raises:
         UsageError: It looks like an address, of a kind that is not known; the message holds no password.
     """
+    if _DEVICE_PATH.fullmatch(uri):
+        return DEVICE
     looks_like = _URL.match(uri)
     if looks_like is None:
         return None
     scheme = looks_like[1].lower()
-    if scheme not in LIVE_SCHEMES | HTTP_SCHEMES or not uri.startswith(f"{looks_like[1]}://"):
-        known = ", ".join(sorted(f"{known}://" for known in LIVE_SCHEMES | HTTP_SCHEMES))
+    addresses = (LIVE_SCHEMES | HTTP_SCHEMES) - {DEVICE}
+    if scheme not in addresses or not uri.startswith(f"{looks_like[1]}://"):
+        known = ", ".join(sorted(f"{known}://" for known in addresses))
         raise UsageError(redact(uri), "is no address of a known kind", f"give a path (./NAME) or one of {known}")
     return scheme

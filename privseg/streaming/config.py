@@ -121,6 +121,13 @@ class CameraConfig(_Section):
     )
     zones: Zones = Field(Zones(), description="what is covered, or not shown, whatever the model says")
     purpose: str = Field(min_length=3, description="what the camera is for, in writing; part of the record")
+    transport: Literal["tcp", "udp"] = Field("tcp", description="how an RTSP camera sends: tcp loses no picture")
+    frozen_seconds: float = Field(
+        20,
+        ge=0,
+        le=3600,
+        description="seconds of the very same picture after which a camera's frames are withheld; 0: never",
+    )
     realtime: bool = Field(True, description="play a file at its own pace, dropping frames the model is too slow for")
     loop: bool = Field(False, description="start a file again when it ends")
     max_frames: int | None = Field(None, ge=1, description="end after so many frames")

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from threading import Condition, Event, Thread
 from typing import Final, Generic, TypeVar
 
 from privseg.errors import PrivsegError
+from privseg.streaming.watch import CameraStalledError
 
 __all__ = ["FeedEvents", "LiveFeed"]
 
 FrameT = TypeVar("FrameT")
 
 _FIRST_PAUSE: Final = 0.5
-_LONGEST_PAUSE: Final = 5.0
+_LONGEST_PAUSE: Final = 10.0
+_JITTER: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,7 @@ class FeedEvents:
     #: takes why, in one line without credentials; called at every attempt that fails
     lost: Callable[[str], None]
     reconnected: Callable[[], None]
+    #: the connection was there, and no picture came
     stalled: Callable[[], None] = lambda: None
 
 
@@ -91,11 +95,14 @@ class LiveFeed(Generic[FrameT]):
                     if not self._reconnect():
                         raise
                     self._error = error
+                    if isinstance(error, CameraStalledError):
+                        self._events.stalled()
                 if not self._reconnect() or self._stop.is_set():
                     return
                 was_lost = True
                 self._events.lost(_reason(self._error))
-                self._stop.wait(pause)
+                # Cameras behind one switch are lost together: they must not all knock at the same moments.
+                self._stop.wait(pause * (1 - _JITTER * random.random()))  # noqa: S311
                 pause = min(pause * 2, _LONGEST_PAUSE)
         except Exception as error:
             self._error = error

@@ -186,7 +186,13 @@ def _run_one(
         with contextlib.closing(open_segmenter(config)) as segmenter:
             report = run_camera(
                 name,
-                VideoSource(uri, realtime=camera.realtime, loop=camera.loop),
+                VideoSource(
+                    uri,
+                    realtime=camera.realtime,
+                    loop=camera.loop,
+                    frozen_seconds=camera.frozen_seconds,
+                    transport=camera.transport,
+                ),
                 segmenter,
                 method,
                 open_sink,

@@ -12,7 +12,7 @@ from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from threading import Event
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 import av
 import numpy as np
@@ -22,7 +22,9 @@ from av.video.stream import VideoStream
 
 from privseg.errors import DataError, PrivsegError, ServerUnavailableError, UsageError
 from privseg.privacy.frames import RawFrame
-from privseg.streaming.address import HTTP_SCHEMES, LIVE_SCHEMES, redact, url_scheme
+from privseg.streaming.address import DEVICE, HTTP_SCHEMES, LIVE_SCHEMES, redact, url_scheme
+from privseg.streaming.container import duration_of, has_no_end, promised_seconds, time_of
+from privseg.streaming.watch import CameraStalledError, Stillness
 
 __all__ = ["FrameSource", "VideoSource"]
 
@@ -30,8 +32,6 @@ _LIVE_CLOCK: Final = Fraction(1, 90_000)
 _DEFAULT_RATE: Final = Fraction(25)
 # A recording may end this much before its promised end without being called truncated.
 _SLACK_SECONDS: Final = 0.25
-# Formats whose size is that of the playlist, not of the pictures.
-_PLAYLISTS: Final = frozenset({"hls", "dash"})
 
 
 class FrameSource(Protocol):
@@ -78,11 +78,15 @@ class VideoSource:
     """A video file, or a camera or recording behind a URL.
 
     Args:
-        uri: A path, or an ``rtsp://`` (over TCP), ``http://``, … address.
+        uri: A path, ``/dev/video0`` and its like for a camera of this machine, or an ``rtsp://``, ``http://``, …
+            address.
         realtime: Play a file at its own pace, as a camera would.
         loop: Start a file again when it ends.
         open_timeout: Seconds to wait for a connection.
         read_timeout: Seconds without data after which a camera counts as lost.
+        stall_seconds: Seconds without a picture after which it does, whatever else it sends.
+        frozen_seconds: Seconds of the very same picture after which a camera's frames are marked as frozen; 0: never.
+        transport: How pictures come by RTSP: ``tcp``, which loses none, or ``udp``.
 
     Raises:
         UsageError: The path does not exist or is no file, or the address is of no known kind.
@@ -96,6 +100,9 @@ class VideoSource:
         loop: bool = False,
         open_timeout: float = 10,
         read_timeout: float = 10,
+        stall_seconds: float = 20,
+        frozen_seconds: float = 20,
+        transport: Literal["tcp", "udp"] = "tcp",
     ) -> None:
         self.name = redact(uri)
         self.corrupt = 0
@@ -107,6 +114,9 @@ class VideoSource:
         self._realtime = realtime
         self._loop = loop
         self._timeout = (open_timeout, read_timeout)
+        self._stall_seconds = stall_seconds
+        self._frozen_seconds = frozen_seconds
+        self._transport = transport
         self._rate = _DEFAULT_RATE
         self._stored_aspect = Fraction(1)
         self._sequence = 0
@@ -127,7 +137,7 @@ class VideoSource:
         if self._endless is None:
             self._endless = True
             with suppress(PrivsegError), self._open() as container:
-                self._endless = _has_no_end(container)
+                self._endless = has_no_end(container)
         return self._endless
 
     @property
@@ -159,19 +169,20 @@ class VideoSource:
         """One pass; returns the time at which the next one starts, in seconds."""
         with self._open() as container:
             if self._scheme in HTTP_SCHEMES:
-                self._endless = _has_no_end(container)
+                self._endless = has_no_end(container)
             endless = self.endless
             stream = self._video_stream(container)
-            promised = _promised_seconds(container, stream)
+            promised = promised_seconds(container, stream)
             clock = _LIVE_CLOCK if endless else (stream.time_base or _LIVE_CLOCK)
             started, end = time.monotonic(), Fraction(0)
             first: Fraction | None = None
             sequence_before = self._sequence
+            stillness = Stillness(self._frozen_seconds if endless else 0)
             for picture, seconds in self._decode(container, stream):
-                at = _time_of(picture)
+                at = time_of(picture)
                 first = (at if at is not None else Fraction(0)) if first is None else first
                 begin = at - first if at is not None else end
-                end = begin + (_duration_of(picture) or 1 / self._rate)
+                end = begin + (duration_of(picture) or 1 / self._rate)
                 if (
                     self._realtime
                     and not endless
@@ -187,7 +198,7 @@ class VideoSource:
                 pts = self._live_pts() if endless else round((offset + begin) / clock)
                 yield RawFrame(
                     pixels, sequence=self._sequence, pts=pts, time_base=clock, decode_seconds=seconds,
-                    damaged=picture.is_corrupt,
+                    damaged=picture.is_corrupt, frozen=stillness.frozen(pixels, begun),
                 )  # fmt: skip
                 self._sequence += 1
                 if self._stopped.is_set():
@@ -197,15 +208,17 @@ class VideoSource:
 
     def _open(self) -> InputContainer:
         options = {"protocol_whitelist": "file,crypto,data"}
+        device = self._scheme == DEVICE
         address = f"file:{Path(self._uri).absolute()}"
         if self._scheme is not None:
             address = self._uri
             rtsp = self._scheme in {"rtsp", "rtsps"}
-            options = {"rtsp_transport": "tcp", "allowed_media_types": "video"} if rtsp else {}
-            if self._scheme in LIVE_SCHEMES:
+            options = {"rtsp_transport": self._transport, "allowed_media_types": "video"} if rtsp else {}
+            if self._scheme in LIVE_SCHEMES and not device:
                 options["fflags"] = "nobuffer+discardcorrupt"
         try:
-            return av.open(address, "r", options=options, timeout=self._timeout, metadata_errors="replace")
+            kind = DEVICE if device else None
+            return av.open(address, "r", format=kind, options=options, timeout=self._timeout, metadata_errors="replace")
         except (av.FFmpegError, OSError, ValueError) as error:
             unusable = self._unusable(error)
         raise unusable  # outside the handler: FFmpeg's error holds the address with its password
@@ -231,14 +244,17 @@ class VideoSource:
     def _decode(self, container: InputContainer, stream: VideoStream) -> Iterator[tuple[VideoFrame, float]]:
         """Yield ``(picture, seconds of decoding)``; a packet that cannot be decoded is counted and skipped."""
         packets = container.demux(stream)
+        last_picture = time.monotonic()
         while True:
-            lost: str | None = None
+            lost, silent = "", False
             try:
                 packet = next(packets, None)
             except av.FFmpegError as error:
                 packet, lost = None, error.strerror or "no data"
+                silent = isinstance(error, av.ExitError | av.TimeoutError)
             if lost and self._scheme is not None:
-                raise ServerUnavailableError(self.name, f"was lost ({lost})", "check the camera")
+                kind = CameraStalledError if silent else ServerUnavailableError
+                raise kind(self.name, f"was lost ({lost})", "check the camera")
             if packet is not None and packet.size == 0:
                 continue  # an empty packet would end the decoder; it is flushed once, after the last one
             begun = time.perf_counter()
@@ -248,6 +264,11 @@ class VideoSource:
                 pictures = []
                 self.corrupt += packet is not None
             spent = time.perf_counter() - begun
+            if pictures:
+                last_picture = time.monotonic()
+            elif self._endless and time.monotonic() - last_picture > self._stall_seconds:
+                fault = f"sent data but no picture for {self._stall_seconds:g} s"
+                raise CameraStalledError(self.name, fault, "check the camera")
             yield from ((picture, spent / len(pictures)) for picture in pictures)
             if packet is None:
                 return
@@ -276,30 +297,3 @@ class VideoSource:
         if promised is not None and end + max(Fraction(_SLACK_SECONDS), 2 / self._rate) < promised:
             fault = f"truncated after {self._sequence} frames ({float(end):.1f} of {float(promised):.1f} s)"
             self.fault = DataError(self.name, fault, "use the protected part, or fetch the whole file and run again")
-
-
-def _time_of(picture: VideoFrame) -> Fraction | None:
-    return None if picture.pts is None or picture.time_base is None else picture.pts * picture.time_base
-
-
-def _duration_of(picture: VideoFrame) -> Fraction | None:
-    return picture.duration * picture.time_base if picture.duration and picture.time_base else None
-
-
-def _has_no_end(container: InputContainer) -> bool:
-    """Whether a server names neither a duration nor a size."""
-    return not container.duration and (container.format.name in _PLAYLISTS or container.size <= 0)
-
-
-def _promised_seconds(container: InputContainer, stream: VideoStream) -> Fraction | None:
-    """How long the header says that the pictures last; None where it says nothing."""
-    if container.format.name == "avi" and stream.frames and stream.average_rate:
-        return stream.frames / stream.average_rate  # the duration is guessed from what is left of the file
-    if stream.duration is not None and stream.time_base is not None:
-        return stream.duration * stream.time_base
-    with suppress(ValueError):
-        hours, minutes, seconds = stream.metadata.get("DURATION", "").split(":")  # Matroska keeps it in a tag
-        return Fraction(seconds) + 60 * (Fraction(minutes) + 60 * Fraction(hours))
-    if container.duration is not None and len(container.streams) == 1:
-        return Fraction(container.duration, av.time_base)
-    return None

@@ -98,7 +98,7 @@ def start(order: dict[str, Any]) -> Any:
     server, factory = GstRtspServer.RTSPServer(), GstRtspServer.RTSPMediaFactory()
     server.set_address("127.0.0.1")
     server.set_service(str(order["port"]))
-    factory.set_protocols(GstRtsp.RTSPLowerTrans.TCP)
+    factory.set_protocols(GstRtsp.RTSPLowerTrans.UDP if order["udp"] else GstRtsp.RTSPLowerTrans.TCP)
     if order["path"] is None:
         factory.set_launch(PATTERN)
     else:

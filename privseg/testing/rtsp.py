@@ -42,7 +42,7 @@ def missing_rtsp_packages() -> str | None:
 class RtspServer:
     """A camera at ``url`` between ``start`` and ``stop``; as a context manager, inside its block.
 
-    Every client gets the stream from its first frame on, at the file's own pace, over TCP on 127.0.0.1.
+    Every client gets the stream from its first frame on, at the file's own pace, on 127.0.0.1.
 
     Args:
         path: A video file with H.264 video (MP4, MKV); a moving test pattern, 320 × 240 at 15 a second, when omitted.
@@ -50,6 +50,7 @@ class RtspServer:
         loop: Start the file again when it ends; otherwise the stream ends with it.
         port: Port to take, for a camera that comes back where it was; 0 takes a free one at the first start and keeps
             it.
+        udp: Send pictures over UDP and in no other way; otherwise over TCP and in no other way.
     """
 
     def __init__(
@@ -59,11 +60,13 @@ class RtspServer:
         credentials: tuple[str, str] | None = None,
         loop: bool = True,
         port: int = 0,
+        udp: bool = False,
     ) -> None:
         self.path = path
         self.credentials = credentials
         self.loop = loop
         self.port = port
+        self.udp = udp
         self._process: subprocess.Popen[str] | None = None
 
     @property
@@ -94,7 +97,7 @@ class RtspServer:
             return
         user, password = self.credentials or (None, None)
         path = None if self.path is None else str(self.path.resolve())
-        order = {"path": path, "loop": self.loop, "port": self.port, "mount": "/camera"}
+        order = {"path": path, "loop": self.loop, "port": self.port, "mount": "/camera", "udp": self.udp}
         try:
             process = subprocess.Popen(
                 [_PYTHON, "-I", str(_SCRIPT)],
