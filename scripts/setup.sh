@@ -46,7 +46,7 @@ run)
     environment .venv
     .venv/bin/pip install --quiet -c requirements/constraints.txt torch==2.13.0
     say "Python environment .venv: Airflow, DVC, Great Expectations, mmsegmentation and the rest"
-    .venv/bin/pip install --quiet -c requirements/constraints.txt -e '.[orchestrate,s3,train,serve,dev]'
+    .venv/bin/pip install --quiet -c requirements/constraints.txt -e '.[orchestrate,s3,train,serve,live,dev]'
     say "Python environment .venv-triton: the Triton server, ONNX Runtime and OpenVINO"
     environment .venv-triton
     .venv-triton/bin/pip install --quiet -r requirements/triton.txt

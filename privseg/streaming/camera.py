@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from fractions import Fraction
+from queue import SimpleQueue
 from threading import Event
 from typing import Any, Final
 
@@ -56,6 +57,7 @@ class _Run:
         progress: Callable[[CameraReport], None] | None,
         say: Callable[[str], None] | None,
         interrupt: Event | None,
+        methods: SimpleQueue[Method] | None,
     ) -> None:
         self.camera = camera
         self.source = source
@@ -68,6 +70,7 @@ class _Run:
         self._progress = progress
         self._say = say
         self._interrupt = interrupt
+        self._methods = methods
         self._lost_at: float | None = None
         self._next_reminder = 0.0
         self._ranges: deque[BlankedRange] = deque(maxlen=_MAX_RANGES)
@@ -88,6 +91,11 @@ class _Run:
     def emit(self) -> None:
         """Let the oldest pending frame leave, covered or as a slate."""
         self.heed_interrupt()
+        while self._methods is not None and not self._methods.empty():
+            method = self._methods.get()
+            self.protector.use(method)
+            self.telemetry.set_method(self.camera, method)
+            self.report.methods_chosen.append(method.name)
         frame = self.protector.finish()
         if self.sink is None:
             self.sink = self._open_sink(frame.width, frame.height, self.source.frame_rate, self.source.pixel_aspect)
@@ -200,6 +208,7 @@ def run_camera(
     carry: CarryPolicy | None = None,
     max_frames: int | None = None,
     reconnect: bool = False,
+    methods: SimpleQueue[Method] | None = None,
     stop: Event | None = None,
     interrupt: Event | None = None,
     progress: Callable[[CameraReport], None] | None = None,
@@ -222,6 +231,7 @@ def run_camera(
         carry: When, and how long its answers count, where that is not every frame.
         max_frames: End after so many frames.
         reconnect: Open a live source again when it is lost.
+        methods: Whoever puts one in has people covered with it from the next frame on.
         stop: Ends the run; what was written stays.
         interrupt: Ends the run with KeyboardInterrupt; the sink is aborted.
         progress: Called with the report so far, about every two seconds.
@@ -247,7 +257,7 @@ def run_camera(
         privacy_class=method.privacy_class,
         schedule=schedule,
     )
-    run = _Run(camera, source, protector, open_sink, telemetry, report, progress, say, interrupt)
+    run = _Run(camera, source, protector, open_sink, telemetry, report, progress, say, interrupt, methods)
     play = _play_live if source.live else _play_recording
     error: Exception | None
     try:

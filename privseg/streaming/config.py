@@ -17,6 +17,7 @@ from privseg.privacy.masks import MaskPolicy
 from privseg.privacy.profile import Profile
 from privseg.privacy.zones import Zones
 from privseg.streaming.adaptive import Schedule
+from privseg.streaming.live.config import LiveConfig
 from privseg.triton_channel import Tls, refuse_plaintext
 
 __all__ = [
@@ -119,6 +120,9 @@ class CameraConfig(_Section):
     schedule: Schedule = Field(
         Schedule.EVERY_FRAME, description="ask the model about every frame, or about some (adaptive)"
     )
+    switchable: tuple[str, ...] = Field(
+        (), description="methods, with their default parameters, that an operator may choose on the live page"
+    )
     zones: Zones = Field(Zones(), description="what is covered, or not shown, whatever the model says")
     purpose: str = Field(min_length=3, description="what the camera is for, in writing; part of the record")
     transport: Literal["tcp", "udp"] = Field("tcp", description="how an RTSP camera sends: tcp loses no picture")
@@ -142,6 +146,7 @@ class GatewayConfig(_Section):
     carry: CarryPolicy = Field(CarryPolicy(), description="the rules of cameras whose schedule is adaptive")
     profile: Profile = Field(Profile.PRODUCTION, description="production refuses methods that only obfuscate")
     keys: KeysConfig = KeysConfig()
+    live: LiveConfig | None = Field(None, description="the live page; none unless it is asked for")
     cameras: dict[CameraName, CameraConfig] = Field(min_length=1)
 
 

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Final
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, Final
 
-from privseg.errors import PrivsegError
+from privseg.errors import PrivsegError, UsageError
 from privseg.privacy.filters.base import Method
 from privseg.privacy.filters.registry import create_method
 from privseg.privacy.key_ring import open_key_ring
@@ -22,14 +23,19 @@ from privseg.streaming.address import redact
 from privseg.streaming.backends import configured_backend
 from privseg.streaming.camera import run_camera
 from privseg.streaming.config import CameraConfig, GatewayConfig
+from privseg.streaming.fan_out import FanOut
+from privseg.streaming.live.config import LiveConfig
 from privseg.streaming.places import refuse_shared_files
 from privseg.streaming.process import forbid_core_dumps, keep_freed_memory, stop_on_signals
 from privseg.streaming.report import CameraReport, method_line
 from privseg.streaming.scramble_record import sidecar_path
 from privseg.streaming.segmenter import SegmenterBackend
-from privseg.streaming.sinks import H264FileSink, output_format
+from privseg.streaming.sinks import FrameSink, H264FileSink, output_format
 from privseg.streaming.source import VideoSource
 from privseg.streaming.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from privseg.streaming.live.page import LivePage
 
 __all__ = ["run_gateway", "run_until_stopped"]
 
@@ -65,19 +71,28 @@ def run_gateway(
     Raises:
         UsageError: A method, one of its parameters, the key ring or an output is wrong, or an output is another
             camera's output or a source; no camera was started.
-        ServerUnavailableError: The metrics port is taken; no camera was started.
+        ServerUnavailableError: The metrics port or the live page's is taken; no camera was started.
     """
     stop = stop or threading.Event()
     telemetry = telemetry or Telemetry()
     plans = _checked(config)
     server = telemetry.serve(config.metrics.port, config.metrics.address)
+    try:
+        page = _open_page(config.live, plans) if config.live else None
+    except BaseException:
+        server.close()
+        raise
+    if page and say:
+        say(f"live page on {page.url}")
     for name, plan in plans.items():
         if say:
             say(method_line(name, plan.method, config.profile, plan.camera.allow_obfuscation))
     reports: dict[str, CameraReport] = {}
 
     def run(name: str, plan: _Plan) -> None:
-        report = _run_one(name, plan, config, open_segmenter or configured_backend, telemetry, stop, progress, say)
+        report = _run_one(
+            name, plan, config, open_segmenter or configured_backend, telemetry, stop, progress, say, page
+        )
         reports[name] = report
         if progress:
             progress(report)
@@ -91,6 +106,8 @@ def run_gateway(
         stop.set()
         _join(threads)
         server.close()
+        if page:
+            page.close()
     return {name: reports[name] for name in config.cameras if name in reports}
 
 
@@ -138,6 +155,10 @@ class _Plan:
     camera: CameraConfig
     method: Method
     out: Path
+    #: methods that may take its place, itself among them, by name
+    switchable: dict[str, Method]
+    #: an operator's choice, until the camera takes it
+    chosen: SimpleQueue[Method]
 
 
 def _checked(config: GatewayConfig) -> dict[str, _Plan]:
@@ -146,7 +167,9 @@ def _checked(config: GatewayConfig) -> dict[str, _Plan]:
     outputs = {name: Path(time.strftime(camera.output, now)) for name, camera in config.cameras.items()}
     keys = open_key_ring(config.keys.ring, outputs.values())
     plans = {
-        name: _Plan(camera, _method(camera, config, keys), outputs[name]) for name, camera in config.cameras.items()
+        name: _Plan(camera, method, outputs[name], _switchable(name, camera, method, config, keys), SimpleQueue())
+        for name, camera in config.cameras.items()
+        for method in [_method(camera, config, keys)]
     }
     for plan in plans.values():
         output_format(plan.out)
@@ -163,6 +186,35 @@ def _method(camera: CameraConfig, config: GatewayConfig, keys: Secrets | None) -
     return create_method(camera.method, camera.params, secrets=keys, allow_obfuscation=allowed)
 
 
+def _switchable(
+    name: str, camera: CameraConfig, method: Method, config: GatewayConfig, keys: Secrets | None
+) -> dict[str, Method]:
+    """The methods that an operator may choose; refused as a whole where one of them could not be."""
+    allowed = config.profile.allows_obfuscation(camera.allow_obfuscation)
+    others = {
+        other: create_method(other, {}, secrets=keys, allow_obfuscation=allowed)
+        for other in camera.switchable
+        if other != method.name
+    }
+    for other in others.values():
+        if other.lossless or method.lossless:
+            fault = f"switchable: {other.name} and {method.name} need different recordings"
+            raise UsageError(f"camera {name}", fault, "leave out what can be undone with a key")
+    return {method.name: method, **others} if others else {}
+
+
+def _open_page(config: LiveConfig, plans: dict[str, _Plan]) -> LivePage:
+    """The live page; the client alone can do without what serves it."""
+    try:
+        from privseg.streaming.live.page import LivePage, Shown
+    except ImportError as error:
+        raise UsageError("live", f"needs {error.name}", "pip install 'privseg[live]', or leave out live") from None
+    return LivePage(
+        config,
+        {name: Shown(plan.camera.purpose, plan.method, plan.switchable, plan.chosen) for name, plan in plans.items()},
+    )
+
+
 def _run_one(
     name: str,
     plan: _Plan,
@@ -172,15 +224,17 @@ def _run_one(
     stop: threading.Event,
     progress: Progress | None,
     say: Callable[[str], None] | None,
+    page: LivePage | None,
 ) -> CameraReport:
     """Run one camera to its end, whatever that is; never raises."""
     camera, method, out = plan.camera, plan.method, plan.out
     uri = camera.source.get_secret_value()
 
-    def open_sink(width: int, height: int, frame_rate: Fraction, pixel_aspect: Fraction) -> H264FileSink:
-        return H264FileSink(
+    def open_sink(width: int, height: int, frame_rate: Fraction, pixel_aspect: Fraction) -> FrameSink:
+        file = H264FileSink(
             out, frame_rate, (width, height), recording=True, pixel_aspect=pixel_aspect, lossless=method.lossless
         )
+        return file if page is None else FanOut([file, page.sink(name)])
 
     try:
         with contextlib.closing(open_segmenter(config)) as segmenter:
@@ -205,6 +259,7 @@ def _run_one(
                 carry=config.carry,
                 max_frames=camera.max_frames,
                 reconnect=True,
+                methods=plan.chosen,
                 stop=stop,
                 progress=progress,
                 say=say,

@@ -38,6 +38,7 @@ class CameraReport(BaseModel):
     method: str
     method_params: dict[str, Any]
     privacy_class: str
+    methods_chosen: list[str] = Field(default_factory=list, description="other methods an operator chose meanwhile")
     profile: Profile = Profile.PRODUCTION
     obfuscation_allowed: bool = Field(False, description="somebody allowed methods that only obfuscate")
     schedule: str = Field("every-frame", description="about which frames the model was asked")

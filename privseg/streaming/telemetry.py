@@ -97,6 +97,11 @@ class Telemetry:
         for counter in (self._reconnects, self._asked, self._stalls):
             counter.labels(camera)
         self._degraded.labels(camera).set(0)
+        self.set_method(camera, method)
+
+    def set_method(self, camera: str, method: Method) -> None:
+        """Name the method that covers people now."""
+        self._method.remove_by_labels({"camera": camera})
         self._method.labels(camera, method.name, method.privacy_class).set(1)
 
     def published(self, camera: str, frame: object) -> None:

@@ -1,0 +1,1 @@
+"""The live page: every camera in a browser, its people covered."""
