@@ -69,6 +69,7 @@ def joined() -> Iterator[Processes]:
     try:
         device = torch.device("cuda", local) if cuda else torch.device("cpu")
         yield Processes(distributed.get_rank(), distributed.get_world_size(), device)
+        distributed.barrier()  # who leaves while another still talks to it can be torn down in the middle
     finally:
         distributed.destroy_process_group()
 

@@ -34,7 +34,9 @@ _HEADERS: Final = {
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
     "Cache-Control": "no-store",
 }
-_PART: Final = b"--privseg\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%s\r\n"
+# A browser shows a part when the boundary after it has come, so that goes out with the picture.
+_BOUNDARY: Final = b"--privseg\r\n"
+_PART: Final = b"Content-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%s\r\n" + _BOUNDARY
 _LONGEST_BODY: Final = 4096
 _log: Final = logging.getLogger("privseg.live")
 
@@ -172,6 +174,7 @@ async def _pictures(hub: LiveHub, name: str, viewers: _Places) -> AsyncIterator[
     """The newest picture each time the viewer has taken the one before; at least one a second, lest it looks dead."""
     number = -1
     try:
+        yield _BOUNDARY
         while True:
             try:
                 number, jpeg = await asyncio.to_thread(hub.picture, name, number, 1.0)
