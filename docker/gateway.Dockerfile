@@ -12,7 +12,7 @@ WORKDIR /src
 COPY pyproject.toml README.md ./
 COPY requirements/constraints.txt requirements/
 COPY privseg/ privseg/
-RUN pip install --no-cache-dir --constraint requirements/constraints.txt .
+RUN pip install --no-cache-dir --constraint requirements/constraints.txt '.[live]'
 
 # The number the chart runs it under.
 USER 10001:10001

@@ -172,11 +172,25 @@ def anonymize(
 
 @app.command()
 def stream(
-    config: Annotated[Path, typer.Option(help="cameras.yaml: cameras, methods, outputs, metrics.")],
+    config: Annotated[Path | None, typer.Option(help="cameras.yaml: cameras, methods, outputs, metrics, page.")] = None,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of cameras.yaml and end.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Protect every camera of a configuration until stopped; metrics on /metrics."""
-    from privseg.streaming.config import load_config
+    """Protect every camera of a configuration until stopped; metrics on /metrics, pictures on the live page.
+
+    A camera is a webcam (source: /dev/video0), an address (rtsp://, http://) or a file:
+
+      cameras: {door: {source: /dev/video0, output: door-%Y%m%d.mp4, method: silhouette, purpose: who rings}}
+
+      live: {}
+    """
+    from privseg.streaming.config import load_config, schema_text
+
+    if schema:
+        print(schema_text())
+        return
+    if config is None:
+        raise UsageError("privseg stream", "needs --config", "give it a cameras.yaml, see the README")
     from privseg.streaming.gateway import run_until_stopped
 
     run_until_stopped(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -29,6 +30,7 @@ __all__ = [
     "load_config",
     "load_zones",
     "read_policy",
+    "schema_text",
 ]
 
 _VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -164,6 +166,11 @@ def load_config(path: Path, environment: Mapping[str, str] | None = None) -> Gat
     data = _read_mapping(path, "give the path of a cameras.yaml", "give it triton, metrics, policy and cameras")
     filled = _interpolated(data, path, "", os.environ if environment is None else environment)
     return _validated(GatewayConfig, filled, path)
+
+
+def schema_text() -> str:
+    """The JSON schema of ``cameras.yaml``, for editors and checks."""
+    return json.dumps(GatewayConfig.model_json_schema(), indent=2)
 
 
 def load_zones(path: Path) -> Zones:

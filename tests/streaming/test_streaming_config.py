@@ -10,7 +10,7 @@ from privseg.errors import UsageError
 from privseg.privacy.masks import MaskPolicy
 from privseg.privacy.profile import Profile
 from privseg.privacy.zones import Zones
-from privseg.streaming.config import load_config, load_zones, read_policy
+from privseg.streaming.config import load_config, load_zones, read_policy, schema_text
 
 CAMERA = """
 cameras:
@@ -115,3 +115,10 @@ def test_zones_and_a_policy_can_be_said_apart(tmp_path: Path) -> None:
             load_zones(write(tmp_path, wrong))
     with pytest.raises(UsageError, match="policy: hold_frames"):
         read_policy({"hold_frames": "-1"})
+
+
+def test_the_committed_schema_is_that_of_the_configuration() -> None:
+    committed = Path(__file__).parents[2] / "docs" / "cameras.schema.json"
+    assert committed.read_text(encoding="utf-8") == schema_text() + "\n", (
+        "privseg stream --schema > docs/cameras.schema.json"
+    )

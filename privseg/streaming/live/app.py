@@ -7,6 +7,7 @@ import json
 import logging
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs
@@ -38,6 +39,8 @@ _HEADERS: Final = {
 _BOUNDARY: Final = b"--privseg\r\n"
 _PART: Final = b"Content-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%s\r\n" + _BOUNDARY
 _LONGEST_BODY: Final = 4096
+_SPARE_THREADS: Final = 4  # for snapshots
+Picture = Callable[[str, int, float], Awaitable[tuple[int, bytes]]]
 _log: Final = logging.getLogger("privseg.live")
 
 
@@ -56,6 +59,11 @@ def create_app(
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     requests, attempts = RateLimit(200, 50), RateLimit(5, 0.2)
     viewers = _Places(max_viewers)
+    # Waiting for a picture takes a thread; whoever watches must not keep others from theirs.
+    threads = ThreadPoolExecutor(max_viewers + _SPARE_THREADS, thread_name_prefix="live page")
+
+    async def picture(name: str, after: int = -1, wait: float = 0.0) -> tuple[int, bytes]:
+        return await asyncio.get_running_loop().run_in_executor(threads, hub.picture, name, after, wait)
 
     @app.middleware("http")
     async def guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
@@ -104,16 +112,16 @@ def create_app(
 
     @app.get("/api/cameras/{name}/snapshot.jpg")
     async def snapshot(name: str) -> Response:
-        _, jpeg = await asyncio.to_thread(hub.picture, name)
+        _, jpeg = await picture(name)
         return Response(jpeg, media_type="image/jpeg")
 
     @app.get("/api/cameras/{name}/stream.mjpg")
     async def stream(name: str) -> Response:
-        await asyncio.to_thread(hub.picture, name)  # an unknown camera is told before anything is sent
+        await picture(name)  # an unknown camera is told before anything is sent
         if not viewers.take():
             return PlainTextResponse("too many viewers", status_code=503, headers={"Retry-After": "5"})
         kind = "multipart/x-mixed-replace; boundary=privseg"
-        return StreamingResponse(_pictures(hub, name, viewers), media_type=kind)
+        return StreamingResponse(_pictures(picture, name, viewers), media_type=kind)
 
     @app.post("/api/cameras/{name}/method")
     async def method(name: str, request: Request) -> Response:
@@ -170,14 +178,14 @@ class _Places:
         self._free += 1
 
 
-async def _pictures(hub: LiveHub, name: str, viewers: _Places) -> AsyncIterator[bytes]:
+async def _pictures(picture: Picture, name: str, viewers: _Places) -> AsyncIterator[bytes]:
     """The newest picture each time the viewer has taken the one before; at least one a second, lest it looks dead."""
     number = -1
     try:
         yield _BOUNDARY
         while True:
             try:
-                number, jpeg = await asyncio.to_thread(hub.picture, name, number, 1.0)
+                number, jpeg = await picture(name, number, 1.0)
             except UsageError:
                 return  # the camera was taken out of the configuration
             yield _PART % (len(jpeg), jpeg)
