@@ -11,6 +11,7 @@ statistics: GPUs share them, CPUs do not, and see those of their own part of a b
 from __future__ import annotations
 
 import contextlib
+import gc
 import uuid
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,11 @@ def train(params: Params, candidate: str, manifest: Path, root: Path, out_dir: P
         except OSError as error:
             raise StorageError.from_os_error(out_dir, error) from error
         done: TrainingResult = _distributed.from_first(result)
+        several = processes.count > 1
+    if several:
+        # The model still holds on to Gloo's threads; they must be gone before the interpreter is.
+        del training, weights
+        gc.collect()
     return done
 
 
