@@ -26,7 +26,8 @@ from privseg.streaming.segmenter_local import LocalSegmenter
 from privseg.streaming.segmenter_triton import TritonSegmenter
 from privseg.streaming.shared_region import directory_finder
 from privseg.streaming.sinks import H264FileSink, output_format
-from privseg.streaming.source import FrameSource, VideoSource
+from privseg.streaming.source import FrameSource
+from privseg.streaming.sources import open_source
 from privseg.streaming.telemetry import Telemetry
 from privseg.streaming.threaded import ThreadedSink
 from privseg.triton_channel import Tls
@@ -102,7 +103,7 @@ def anonymize(
         [source] if isinstance(source, str) else [],
         {"output": out, "report": report, "sidecar": sidecar_path(out) if method.lossless else None},
     )
-    camera = VideoSource(source) if isinstance(source, str) else source
+    camera = open_source(source) if isinstance(source, str) else source
     segmenter.check_ready()
 
     counted = telemetry or Telemetry()
@@ -200,7 +201,7 @@ def anonymize_file(
     keep_freed_memory()
     profile.refuse_unless_allowed(method, allow_obfuscation)
     refuse_shared_files([source], {"output": out, "report": report, "metrics file": metrics_file})
-    camera = VideoSource(source, realtime=realtime)
+    camera = open_source(source, realtime=realtime)
     telemetry, interrupt = Telemetry(), Event()
     deadline = _LIVE_DEADLINE if camera.live else _RECORDING_DEADLINE
     with contextlib.ExitStack() as stack:

@@ -31,7 +31,7 @@ from privseg.streaming.report import CameraReport, method_line
 from privseg.streaming.scramble_record import sidecar_path
 from privseg.streaming.segmenter import SegmenterBackend
 from privseg.streaming.sinks import FrameSink, H264FileSink, output_format
-from privseg.streaming.source import VideoSource
+from privseg.streaming.sources import open_source
 from privseg.streaming.telemetry import Telemetry
 
 if TYPE_CHECKING:
@@ -240,7 +240,7 @@ def _run_one(
         with contextlib.closing(open_segmenter(config)) as segmenter:
             report = run_camera(
                 name,
-                VideoSource(
+                open_source(
                     uri,
                     realtime=camera.realtime,
                     loop=camera.loop,
