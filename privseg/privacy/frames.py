@@ -23,7 +23,7 @@ from privseg.privacy.filters.base import BoolMask, Image, Method
 from privseg.privacy.masks import PersonMask
 from privseg.privacy.motion import Glimpse, small_copy
 
-__all__ = ["ProtectedFrame", "RawFrame", "Withheld", "protect", "slate"]
+__all__ = ["ProtectedFrame", "RawFrame", "Withheld", "protect", "require_protected", "slate"]
 
 _MAKER: Final = object()
 _MODEL_STRIDE: Final = 32
@@ -284,6 +284,25 @@ def slate(
         captured=time.monotonic() if captured is None else captured,
         withheld=Withheld(reason),
     )
+
+
+def require_protected(frame: object, sink: object) -> ProtectedFrame:
+    """What every sink asks of whatever it is handed.
+
+    Args:
+        frame: What it was handed.
+        sink: Its name, for the message.
+
+    Returns:
+        The frame.
+
+    Raises:
+        PrivacyViolationPrevented: It is no :class:`ProtectedFrame`; nothing must leave.
+    """
+    if type(frame) is not ProtectedFrame:
+        fault = f"refused a {type(frame).__name__}"
+        raise PrivacyViolationPrevented(sink, fault, "only protect() and slate() make frames that may leave")
+    return frame
 
 
 def _refuse(subject: object, fault: str) -> NoReturn:

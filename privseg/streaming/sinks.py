@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Protocol, Self
 
 import av
-import cv2
-from av.video.frame import PictureType, VideoFrame
-from av.video.stream import VideoStream
 
-from privseg.errors import PrivacyViolationPrevented, StorageError, UsageError
-from privseg.privacy.frames import ProtectedFrame
+from privseg.errors import StorageError, UsageError
+from privseg.privacy.frames import ProtectedFrame, require_protected
+from privseg.streaming.h264 import BITEXACT, H264Stream
 from privseg.streaming.places import create_unique
 from privseg.streaming.scramble_record import SidecarWriter
 
-__all__ = ["FrameSink", "H264FileSink", "output_format"]
+__all__ = ["FrameSink", "H264FileSink", "is_playable", "output_format", "storage_error"]
 
 _FORMATS: Final = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 _FRAGMENT_SECONDS: Final = 2
 _FRAGMENTED: Final = {"movflags": "+frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
-_BT601: Final = 6  # AVCOL_SPC_SMPTE170M: players must undo the conversion made here
 
 
 class FrameSink(Protocol):
@@ -85,10 +82,7 @@ class H264FileSink:
         self.path = path
         self._size = size
         self._recording = recording
-        self._first_pts = 0
-        self._last_pts: int | None = None
         self._written = 0
-        self._next_key: int | None = None
         self._open = True
         container_format = output_format(path)
         prefix, suffix = (f"{path.stem}.", f".partial{path.suffix}") if recording else (f".{path.name}.", ".partial")
@@ -96,32 +90,27 @@ class H264FileSink:
         try:
             self._temporary = create_unique(path.parent, prefix, suffix)
         except OSError as error:
-            raise _storage_error(path, error) from None
+            raise storage_error(path, error) from None
         try:
             self._container = av.open(
                 f"file:{self._temporary.absolute()}", "w", format=container_format,
-                options=flags | {"fflags": "+bitexact"},
+                options=flags | BITEXACT,
             )  # fmt: skip
         except (av.FFmpegError, OSError) as error:
             self._temporary.unlink(missing_ok=True)
-            raise _storage_error(path, error) from None
+            raise storage_error(path, error) from None
         self._sidecar = SidecarWriter(self._temporary, path) if lossless else None
-        # Noise does not compress: a slower preset gains a tenth of the size for three times the work.
-        options = {"preset": "ultrafast", "qp": "0"} if lossless else {"preset": preset, "crf": str(quality)}
-        # Pictures held back to encode them better would be lost with the machine.
-        options |= {"tune": "zerolatency"} if recording else {}
-        self._stream: VideoStream
-        if lossless:
-            self._stream = self._container.add_stream("libx264rgb", rate=frame_rate, options=options)
-            self._stream.width, self._stream.height = size
-            self._stream.pix_fmt = "rgb24"
-        else:
-            self._stream = self._container.add_stream("libx264", rate=frame_rate, options=options)
-            self._stream.width, self._stream.height = (side + side % 2 for side in size)
-            self._stream.pix_fmt = "yuv420p"
-            self._stream.colorspace = _BT601
-        self._stream.thread_count = 2
-        self._stream.codec_context.sample_aspect_ratio = pixel_aspect
+        self._stream = H264Stream(
+            self._container,
+            frame_rate,
+            size,
+            pixel_aspect=pixel_aspect,
+            preset=preset,
+            quality=quality,
+            lossless=lossless,
+            immediate=recording,  # pictures held back would be lost with the machine
+            key_seconds=_FRAGMENT_SECONDS if recording else None,
+        )
 
     def write(self, frame: ProtectedFrame) -> None:
         """Encode one frame.
@@ -131,47 +120,31 @@ class H264FileSink:
             UsageError: It can be recovered from a lossless file only, and this is none; nothing is written.
             StorageError: The disk is full or the file cannot be written.
         """
-        if type(frame) is not ProtectedFrame:
-            raise PrivacyViolationPrevented(
-                self.path, f"refused a {type(frame).__name__}", "only protect() and slate() make frames that may leave"
-            )
+        require_protected(frame, self.path)
         if frame.record is not None and self._sidecar is None:
             fault = "is lossy: nothing scrambled can be recovered from it"
             raise UsageError(self.path, fault, "open the sink with lossless=True")
-        picture = self._picture(frame)
-        if self._last_pts is None:
-            self._stream.codec_context.time_base = frame.time_base
-        time_base = self._stream.codec_context.time_base
-        pts = round(frame.pts * frame.time_base / time_base)
-        if self._last_pts is not None:
-            pts = max(pts, self._last_pts + 1)
-        else:
-            self._first_pts = pts
-        self._last_pts = picture.pts = pts
-        picture.time_base = time_base
-        # A camera may be far slower than its nominal rate, so key frames go by the clock.
-        if self._recording and (self._next_key is None or pts >= self._next_key):
-            picture.pict_type = PictureType.I
-            self._next_key = pts + math.ceil(_FRAGMENT_SECONDS / time_base)
-        self._keep_record(frame, float((pts - self._first_pts) * time_base))
-        self._encode(picture)
+        with self._storage_faults():
+            self._keep_record(frame)
+            self._stream.write(frame)
         self._written += 1
 
     def close(self) -> None:
         """Flush, finish the file and move it into place; an empty one is thrown away. Raises StorageError."""
         if not self._open:
             return
-        if self._last_pts is None:
+        if not self._stream.begun:
             self.abort()
             return
-        self._encode(None)
+        with self._storage_faults():
+            self._stream.finish()
         self._open = False
         try:
             self._container.close()
             self._put_in_place()
         except (av.FFmpegError, OSError) as error:
             self._salvage()
-            raise _storage_error(self.path, error) from None
+            raise storage_error(self.path, error) from None
 
     def abort(self) -> None:
         """Finish after a fault: a recording is put in place with what it holds, another file is thrown away."""
@@ -185,7 +158,7 @@ class H264FileSink:
     def _salvage(self) -> None:
         """Put in place what a broken recording holds. Where even that fails, it stays under its own name."""
         with contextlib.suppress(OSError):
-            if self._recording and _is_playable(self._temporary):
+            if self._recording and is_playable(self._temporary):
                 self._put_in_place()
             else:
                 self._temporary.unlink(missing_ok=True)
@@ -197,14 +170,10 @@ class H264FileSink:
             self._sidecar.put_in_place()  # first: a video that is there can be recovered
         self._temporary.replace(self.path)
 
-    def _keep_record(self, frame: ProtectedFrame, seconds: float) -> None:
+    def _keep_record(self, frame: ProtectedFrame) -> None:
         if self._sidecar is None or frame.record is None or (frame.width, frame.height) != self._size:
             return
-        try:
-            self._sidecar.write(self._written, seconds, frame.record)
-        except OSError as error:
-            self.abort()
-            raise _storage_error(self.path, error) from None
+        self._sidecar.write(self._written, self._stream.seconds_of(frame), frame.record)
 
     def __enter__(self) -> Self:
         return self
@@ -217,25 +186,14 @@ class H264FileSink:
         else:
             self.abort()
 
-    def _picture(self, frame: ProtectedFrame) -> VideoFrame:
-        pixels = frame.pixels
-        if (frame.width, frame.height) != self._size:
-            pixels = cv2.resize(pixels, self._size, interpolation=cv2.INTER_AREA)
-        if self._sidecar is not None:
-            return VideoFrame.from_ndarray(pixels, format="rgb24")
-        right, bottom = (side % 2 for side in self._size)
-        if right or bottom:
-            pixels = cv2.copyMakeBorder(pixels, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
-        # OpenCV's conversion (BT.601, limited range) takes a fifth of the time of FFmpeg's.
-        return VideoFrame.from_ndarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2YUV_I420), format="yuv420p")
-
-    def _encode(self, picture: VideoFrame | None) -> None:
+    @contextlib.contextmanager
+    def _storage_faults(self) -> Iterator[None]:
+        """Within it, what the disk refuses ends the file with one clear line."""
         try:
-            for packet in self._stream.encode(picture):
-                self._container.mux(packet)
+            yield
         except (av.FFmpegError, OSError) as error:
             self.abort()
-            raise _storage_error(self.path, error) from None
+            raise storage_error(self.path, error) from None
 
 
 def output_format(path: Path) -> str:
@@ -246,7 +204,8 @@ def output_format(path: Path) -> str:
     return name
 
 
-def _is_playable(path: Path) -> bool:
+def is_playable(path: Path) -> bool:
+    """Whether a video file holds at least one picture that can be decoded."""
     try:
         with av.open(f"file:{path.absolute()}") as container:
             return next(container.decode(video=0), None) is not None
@@ -254,7 +213,8 @@ def _is_playable(path: Path) -> bool:
         return False
 
 
-def _storage_error(path: Path, error: Exception) -> StorageError:
+def storage_error(path: Path, error: Exception) -> StorageError:
+    """One line about a file that could not be written."""
     number = getattr(error, "errno", None)
     if isinstance(number, int) and number > 0:
         return StorageError.from_os_error(path, OSError(number, os.strerror(number)))

@@ -8,8 +8,7 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Final
 
-from privseg.errors import PrivacyViolationPrevented
-from privseg.privacy.frames import ProtectedFrame
+from privseg.privacy.frames import ProtectedFrame, require_protected
 from privseg.streaming.sinks import FrameSink
 
 __all__ = ["ThreadedSink"]
@@ -42,10 +41,7 @@ class ThreadedSink:
             PrivacyViolationPrevented: It is not a ProtectedFrame; nothing is written.
             Exception: What the sink raised for an earlier frame.
         """
-        if type(frame) is not ProtectedFrame:
-            fault = f"refused a {type(frame).__name__}"
-            raise PrivacyViolationPrevented("sink", fault, "only protect() and slate() make frames that may leave")
-        self._put(frame)
+        self._put(require_protected(frame, "sink"))
 
     def close(self) -> None:
         """Wait until every frame is written and finish the sink; raises what it raised."""

@@ -13,7 +13,7 @@ from typing import Any, Final
 import cv2
 
 from privseg.errors import PrivacyViolationPrevented, UsageError
-from privseg.privacy.frames import ProtectedFrame, Withheld, slate
+from privseg.privacy.frames import ProtectedFrame, Withheld, require_protected, slate
 
 __all__ = ["CameraInfo", "LiveHub", "LiveSink"]
 
@@ -63,9 +63,7 @@ class LiveSink:
 
     def write(self, frame: object) -> None:
         """Show one frame; raises PrivacyViolationPrevented for anything that is not a ProtectedFrame."""
-        if type(frame) is not ProtectedFrame:
-            fault = f"refused a {type(frame).__name__}"
-            raise PrivacyViolationPrevented("live page", fault, "only protect() and slate() make frames that may leave")
+        frame = require_protected(frame, "live page")
         camera = self._camera
         with camera.changed:
             camera.frame, camera.ended = frame, False
