@@ -100,7 +100,7 @@ def audit(
 
 @app.command()
 def anonymize(
-    source: Annotated[str, typer.Argument(metavar="IN", help="Video file or RTSP URL.")],
+    source: Annotated[str, typer.Argument(metavar="IN", help="Video, folder of pictures, camera address.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Protected H.264 file (.mp4).")],
     method: Annotated[str, typer.Option(help="Protection method; see `privseg methods`.")] = "blank",
     param: Annotated[list[str] | None, typer.Option(help="Method parameter, name=value; may be repeated.")] = None,
@@ -116,6 +116,7 @@ def anonymize(
         str, typer.Option(help="Ask the model about every-frame, or adaptive: some, and cover what changed between.")
     ] = "every-frame",
     realtime: Annotated[bool, typer.Option(help="Read a file at its frame rate, as a camera would.")] = False,
+    image_rate: Annotated[float, typer.Option(help="Pictures a second, where IN is a folder of them.")] = 10,
     max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
     metrics_port: Annotated[int | None, typer.Option(help="Serve /metrics meanwhile; 0: any port.")] = None,
     key_ring: KeyRingOption = None,
@@ -157,6 +158,7 @@ def anonymize(
         schedule=Schedule(schedule),
         report=report,
         realtime=realtime,
+        image_rate=image_rate,
         max_frames=max_frames,
         metrics_port=metrics_port,
         say=lambda line: print(line, file=sys.stderr, flush=True),
@@ -178,7 +180,8 @@ def stream(
 ) -> None:
     """Protect every camera of a configuration until stopped; metrics on /metrics, pictures on the live page.
 
-    A camera is a webcam (source: /dev/video0), an address (rtsp://, http://) or a file:
+    A camera is a webcam (source: /dev/video0), an address (rtsp://, http://), a video, a folder of pictures, or
+    drawn (synthetic://):
 
       cameras: {door: {source: /dev/video0, output: door-%Y%m%d.mp4, method: silhouette, purpose: who rings}}
 

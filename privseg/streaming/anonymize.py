@@ -27,6 +27,7 @@ from privseg.streaming.segmenter_triton import TritonSegmenter
 from privseg.streaming.shared_region import directory_finder
 from privseg.streaming.sinks import H264FileSink, output_format
 from privseg.streaming.source import FrameSource
+from privseg.streaming.source_folder import DEFAULT_RATE
 from privseg.streaming.sources import open_source
 from privseg.streaming.telemetry import Telemetry
 from privseg.streaming.threaded import ThreadedSink
@@ -64,7 +65,7 @@ def anonymize(
     """Protect one video.
 
     Args:
-        source: Path or URL of the video, or a source of one's own.
+        source: Path or URL of the video, see :func:`privseg.streaming.sources.open_source`, or a source of one's own.
         out: ``.mp4``, ``.mov`` or ``.mkv``; put in place when it is whole. Where the method can be undone it is
             lossless, with a sidecar beside it.
         method: How people are covered.
@@ -159,6 +160,7 @@ def anonymize_file(
     schedule: Schedule = Schedule.EVERY_FRAME,
     report: Path | None = None,
     realtime: bool = False,
+    image_rate: float = DEFAULT_RATE,
     max_frames: int | None = None,
     metrics_file: Path | None = None,
     metrics_port: int | None = None,
@@ -167,7 +169,7 @@ def anonymize_file(
     """Protect one video, through Triton or in this process: :func:`anonymize` with its parts put together.
 
     Args:
-        source: Path or URL of the video.
+        source: Path or URL of the video, see :func:`privseg.streaming.sources.open_source`.
         out: The protected file.
         method: How people are covered.
         triton: ``host:port`` of Triton's gRPC service; or else
@@ -184,6 +186,7 @@ def anonymize_file(
         schedule: See :func:`anonymize`.
         report: Where to write the report as JSON, if anywhere.
         realtime: Read a file at its own pace, as a camera would; late frames are dropped.
+        image_rate: Pictures a second, where the source is a folder of them.
         max_frames: End after so many frames.
         metrics_file: Where to write the metrics at the end, if anywhere.
         metrics_port: Serve them meanwhile, on loopback; 0 takes a free port.
@@ -201,7 +204,7 @@ def anonymize_file(
     keep_freed_memory()
     profile.refuse_unless_allowed(method, allow_obfuscation)
     refuse_shared_files([source], {"output": out, "report": report, "metrics file": metrics_file})
-    camera = open_source(source, realtime=realtime)
+    camera = open_source(source, realtime=realtime, image_rate=image_rate)
     telemetry, interrupt = Telemetry(), Event()
     deadline = _LIVE_DEADLINE if camera.live else _RECORDING_DEADLINE
     with contextlib.ExitStack() as stack:

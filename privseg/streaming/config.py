@@ -112,7 +112,9 @@ class KeysConfig(_Section):
 class CameraConfig(_Section):
     """One camera and its one output."""
 
-    source: SecretStr = Field(description="path or URL; may hold ${VARIABLES} for credentials")
+    source: SecretStr = Field(
+        description="a video's path, a folder of pictures, or an address; may hold ${VARIABLES} for credentials"
+    )
     output: str = Field(min_length=1, description=".mp4, .mov or .mkv; may hold strftime codes such as %Y%m%dT%H%M%S")
     method: str = Field(description="how people are covered; there is no default and no way to switch it off")
     params: dict[str, Any] = Field(default_factory=dict, description="the method's parameters")
@@ -134,6 +136,7 @@ class CameraConfig(_Section):
         le=3600,
         description="seconds of the very same picture after which a camera's frames are withheld; 0: never",
     )
+    image_rate: float = Field(10, gt=0, le=1000, description="pictures a second, where the source is a folder of them")
     realtime: bool = Field(True, description="play a file at its own pace, dropping frames the model is too slow for")
     loop: bool = Field(False, description="start a file again when it ends")
     max_frames: int | None = Field(None, ge=1, description="end after so many frames")

@@ -246,6 +246,7 @@ def _run_one(
                     loop=camera.loop,
                     frozen_seconds=camera.frozen_seconds,
                     transport=camera.transport,
+                    image_rate=camera.image_rate,
                 ),
                 segmenter,
                 method,

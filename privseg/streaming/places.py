@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
-from privseg.errors import StorageError, UsageError
+from privseg.errors import DataError, StorageError, UsageError
 from privseg.streaming.address import url_scheme
+from privseg.streaming.source_folder import pictures_in
 
 __all__ = ["create_unique", "refuse_shared_files", "write_whole"]
 
@@ -23,7 +25,7 @@ def refuse_shared_files(sources: Iterable[str], written: Mapping[str, Path | Non
     Raises:
         UsageError: A file to be written is a source, or another file to be written.
     """
-    taken = {key: "a source" for source in sources if url_scheme(source) is None for key in _identity(Path(source))}
+    taken = {key: "a source" for source in sources for path in _files_of(source) for key in _identity(path)}
     for name, path in written.items():
         if path is None:
             continue
@@ -32,6 +34,18 @@ def refuse_shared_files(sources: Iterable[str], written: Mapping[str, Path | Non
         if other is not None:
             raise UsageError(f"{name} {path}", f"is the same file as {other}", "give each its own file")
         taken.update(dict.fromkeys(keys, name))
+
+
+def _files_of(source: str) -> list[Path]:
+    """What reading a source reads, as far as that is files: a path, and the pictures in it if it is a folder."""
+    if url_scheme(source) is not None:
+        return []
+    path = Path(source)
+    if not path.is_dir():
+        return [path]
+    with suppress(DataError):  # whoever reads the folder says that it cannot be read
+        return [path, *pictures_in(path)]
+    return [path]
 
 
 def _identity(path: Path) -> list[object]:

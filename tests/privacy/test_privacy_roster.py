@@ -16,6 +16,8 @@ ROSTER = {
     "streaming/adaptive.py",
     "streaming/protector.py",
     "streaming/source.py",
+    "streaming/source_folder.py",
+    "streaming/source_synthetic.py",
     "testing/camera.py",
 }
 # What only the protector, and the module that defines it, may do with a raw frame.
