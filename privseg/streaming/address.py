@@ -11,12 +11,12 @@ __all__ = ["DEVICE", "HTTP_SCHEMES", "LIVE_SCHEMES", "SYNTHETIC", "redact", "url
 
 #: a camera of this machine, by FFmpeg's name for Linux' video devices
 DEVICE: Final = "v4l2"
-#: cameras, by the way they are spoken to
-LIVE_SCHEMES: Final = frozenset({DEVICE, "rtsp", "rtsps", "rtmp", "rtmps", "srt", "udp", "rtp"})
-#: cameras or recordings; only opening one tells
-HTTP_SCHEMES: Final = frozenset({"http", "https"})
 #: a camera that is none: its pictures are drawn
 SYNTHETIC: Final = "synthetic"
+#: cameras, by the way they are spoken to
+LIVE_SCHEMES: Final = frozenset({DEVICE, SYNTHETIC, "rtsp", "rtsps", "rtmp", "rtmps", "srt", "udp", "rtp"})
+#: cameras or recordings; only opening one tells
+HTTP_SCHEMES: Final = frozenset({"http", "https"})
 
 _URL: Final = re.compile(r"\s*([a-z][a-z0-9+.-]*):(?=/)", re.IGNORECASE)
 _DEVICE_PATH: Final = re.compile(r"/dev/video\d+")
@@ -58,7 +58,7 @@ def url_scheme(uri: str) -> str | None:
     if looks_like is None:
         return None
     scheme = looks_like[1].lower()
-    addresses = (LIVE_SCHEMES | HTTP_SCHEMES | {SYNTHETIC}) - {DEVICE}
+    addresses = (LIVE_SCHEMES | HTTP_SCHEMES) - {DEVICE}
     if scheme not in addresses or not uri.startswith(f"{looks_like[1]}://"):
         known = ", ".join(sorted(f"{known}://" for known in addresses))
         raise UsageError(redact(uri), "is no address of a known kind", f"give a path (./NAME) or one of {known}")

@@ -33,7 +33,7 @@ _DECODERS: Final = {
 # A few kilobytes can unpack to gigabytes: twice the pixels of an 8K camera are enough.
 _MOST_PIXELS: Final = 1 << 26
 _MOST_BYTES: Final = 4 * _MOST_PIXELS + (1 << 20)
-_FASTEST: Final = 1000
+_SLOWEST, _FASTEST = 0.001, 1000
 _NUMBER: Final = re.compile(r"(\d+)")
 
 
@@ -82,8 +82,10 @@ class FolderSource:
         self._stopped = Event()
         if not self._folder.is_dir():
             raise UsageError(self.name, "is not a folder", "give the path of a folder of pictures")
-        if not 0 < rate <= _FASTEST:
-            raise UsageError(self.name, f"cannot be played at {rate:g} pictures a second", f"give up to {_FASTEST}")
+        if not _SLOWEST <= rate <= _FASTEST:
+            raise UsageError(
+                self.name, f"cannot be played at {rate:g} pictures a second", f"give {_SLOWEST} to {_FASTEST}"
+            )
         self._rate = Fraction(rate).limit_denominator(1000)
 
     @property
@@ -130,11 +132,11 @@ class FolderSource:
             if pixels is None:
                 self.corrupt += 1
                 continue
+            self._sequence += 1  # before: whoever leaves in between may come again
             yield RawFrame(
-                pixels, sequence=self._sequence, pts=first + number, time_base=1 / self._rate,
+                pixels, sequence=self._sequence - 1, pts=first + number, time_base=1 / self._rate,
                 decode_seconds=time.perf_counter() - begun,
             )  # fmt: skip
-            self._sequence += 1
         if self._sequence == sequence_before:
             fault = f"none of its {len(paths)} pictures can be read" if paths else "holds no picture"
             raise DataError(self.name, fault, "put whole JPEG, PNG, BMP or WebP files of up to 67 megapixels there")

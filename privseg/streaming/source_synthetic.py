@@ -143,11 +143,11 @@ class SyntheticSource:
             tick, self._tick = self._tick + late, self._tick + late + 1
             begun = time.perf_counter()
             pixels = scene.picture(tick, float(tick / rate))
+            self._sequence += 1  # before: whoever leaves in between may come again
             yield RawFrame(
-                pixels, sequence=self._sequence, pts=round(tick / rate / _LIVE_CLOCK), time_base=_LIVE_CLOCK,
+                pixels, sequence=self._sequence - 1, pts=round(tick / rate / _LIVE_CLOCK), time_base=_LIVE_CLOCK,
                 decode_seconds=time.perf_counter() - begun,
             )  # fmt: skip
-            self._sequence += 1
 
 
 def _whole(uri: str, values: dict[str, str], name: str, usual: int, least: int, most: int) -> int:
