@@ -39,6 +39,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def camera(source: object, output: Path, **options: Any) -> CameraConfig:
     said = {"source": str(source), "output": str(output), "method": "blank", "purpose": "test"}
+    said |= {"retention_hours": 1, "max_frames": 1_000_000}
     return CameraConfig.model_validate(said | options)
 
 
@@ -237,6 +238,9 @@ def test_a_recording_outlives_the_fault_of_its_camera(
     tmp_path: Path, clip: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Breaks(VideoSource):
+        def __init__(self, uri: str, *, image_rate: float, **options: Any) -> None:
+            super().__init__(uri, **options)
+
         def frames(self) -> Iterator[Any]:
             for frame in super().frames():
                 if frame.sequence == 7:
