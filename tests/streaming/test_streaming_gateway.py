@@ -39,7 +39,6 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def camera(source: object, output: Path, **options: Any) -> CameraConfig:
     said = {"source": str(source), "output": str(output), "method": "blank", "purpose": "test"}
-    said |= {"retention_hours": 1, "max_frames": 1_000_000}
     return CameraConfig.model_validate(said | options)
 
 
