@@ -85,17 +85,24 @@ def figures(pictures: list[np.ndarray], segmenter: LocalSegmenter) -> tuple[list
     return found, len(pictures) / spent
 
 
+def background(pictures: list[np.ndarray]) -> np.ndarray:
+    """The scene without whoever passes through: the median of about forty of its pictures."""
+    return np.median(np.stack(pictures[:: max(len(pictures) // 40, 1)]), axis=0).astype(np.uint8)
+
+
+def things(picture: np.ndarray, scene: np.ndarray) -> list[np.ndarray]:
+    """Each thing of a picture that differs from its scene."""
+    differs = (cv2.absdiff(picture, scene).max(axis=2) > DIFFERENT).astype(np.uint8)
+    kernel = np.ones((5, 5), np.uint8)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(cv2.morphologyEx(differs, cv2.MORPH_OPEN, kernel))
+    least = LEAST * differs.size
+    return [labels == n for n in range(1, count) if stats[n, cv2.CC_STAT_AREA] >= least]
+
+
 def moving(pictures: list[np.ndarray]) -> list[list[np.ndarray]]:
     """Of every frame, each thing that differs from the scene's own median."""
-    median = np.median(np.stack(pictures[:: max(len(pictures) // 40, 1)]), axis=0).astype(np.uint8)
-    kernel = np.ones((5, 5), np.uint8)
-    things = []
-    for picture in pictures:
-        differs = (cv2.absdiff(picture, median).max(axis=2) > DIFFERENT).astype(np.uint8)
-        count, labels, stats, _ = cv2.connectedComponentsWithStats(cv2.morphologyEx(differs, cv2.MORPH_OPEN, kernel))
-        least = LEAST * differs.size
-        things.append([labels == n for n in range(1, count) if stats[n, cv2.CC_STAT_AREA] >= least])
-    return things
+    scene = background(pictures)
+    return [things(picture, scene) for picture in pictures]
 
 
 def covered(clip: Path, schedule: Schedule, count: int, segmenter: LocalSegmenter) -> Covers:
