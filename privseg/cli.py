@@ -17,9 +17,10 @@ from privseg.cli_benchmark import benchmark
 from privseg.cli_dataset import dataset_app
 from privseg.cli_keys import KeyRingOption, approve, keys_app, unscramble
 from privseg.cli_model import triton_app
-from privseg.cli_options import DataOption, HomeOption, JsonOption
+from privseg.cli_options import DataOption, HomeOption, JsonOption, local_model, model_homes
 from privseg.cli_privacy import methods
 from privseg.cli_repository import model_app
+from privseg.cli_stream import stream
 from privseg.errors import PrivacyViolationPrevented, PrivsegError, StorageError, UsageError
 from privseg.repro import ERROR_FILE_VARIABLE
 
@@ -147,7 +148,7 @@ def anonymize(
         out,
         method=create_method(method, _pairs(param), secrets=open_key_ring(key_ring, [out]), allow_obfuscation=allowed),
         triton=None if local else _triton_url(triton, home),
-        local=_local_model(home) if local else None,
+        local=local_model(home) if local else None,
         insecure=insecure,
         policy=read_policy(_pairs(policy)),
         zones=load_zones(zones) if zones else None,
@@ -172,35 +173,7 @@ def anonymize(
         raise PrivacyViolationPrevented(out, blank, "see `privseg triton status`, then run the same command again")
 
 
-@app.command()
-def stream(
-    config: Annotated[Path | None, typer.Option(help="cameras.yaml: cameras, methods, outputs, metrics, page.")] = None,
-    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of cameras.yaml and end.")] = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Protect every camera of a configuration until stopped; metrics on /metrics, pictures on the live page.
-
-    A camera is a webcam (source: /dev/video0), an address (rtsp://, http://), a video, a folder of pictures, or
-    drawn (synthetic://):
-
-      cameras: {door: {source: /dev/video0, output: door-%Y%m%d.mp4, method: silhouette, purpose: who rings}}
-
-      live: {}
-    """
-    from privseg.streaming.config import load_config, schema_text
-
-    if schema:
-        print(schema_text())
-        return
-    if config is None:
-        raise UsageError("privseg stream", "needs --config", "give it a cameras.yaml, see the README")
-    from privseg.streaming.gateway import run_until_stopped
-
-    run_until_stopped(
-        load_config(config), on_reports=(lambda reports: print(json.dumps(reports, indent=2))) if as_json else None
-    )
-
-
+app.command()(stream)
 app.command()(methods)
 app.command()(assess)
 app.command()(approve)
@@ -215,29 +188,11 @@ def _triton_url(given: str | None, home: Path | None) -> str:
 
     if given:
         return given
-    for place in _homes(home):
+    for place in model_homes(home):
         running = local_triton.status(place / "triton")
         if running is not None:
             return running.grpc_url
     raise ServerUnavailableError("Triton", "is not running", "privseg triton up, or name a server with --triton")
-
-
-def _local_model(home: Path | None) -> Path:
-    """The version directory that a local server of ``home``, or of either default home, would serve."""
-    from privseg.serving.artifact import MODEL_NAME
-    from privseg.serving.shipped import SHIPPED
-    from privseg.serving.versions import accepted
-
-    repositories = [*(place / "model_repository" for place in _homes(home)), SHIPPED]
-    for repository in repositories:
-        version = accepted(repository)
-        if version is not None:
-            return repository / MODEL_NAME / str(version)
-    raise UsageError(repositories[0], "holds no model version", "publish one, or name a Triton with --triton")
-
-
-def _homes(home: Path | None) -> list[Path]:
-    return [home] if home else [Path(".privseg/public"), Path(".privseg/generated")]
 
 
 def _changes(recipe: Path | None, overrides: list[str] | None) -> dict[str, str]:

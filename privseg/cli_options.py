@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["DataOption", "HomeOption", "JsonOption", "show_table"]
+from privseg.errors import UsageError
+
+__all__ = ["DataOption", "HomeOption", "JsonOption", "local_model", "model_homes", "show_table"]
 
 DataOption = Annotated[
     Path | None,
@@ -37,3 +39,26 @@ def show_table(columns: list[str], rows: list[list[str]]) -> None:
     for row in rows:
         table.add_row(*row)
     Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+def model_homes(home: Path | None) -> list[Path]:
+    """Where results may be: the folder asked for, or either default one."""
+    return [home] if home else [Path(".privseg/public"), Path(".privseg/generated")]
+
+
+def local_model(home: Path | None) -> Path:
+    """The version directory that a local server of ``home``, or of either default home, would serve.
+
+    Raises:
+        UsageError: There is none.
+    """
+    from privseg.serving.artifact import MODEL_NAME
+    from privseg.serving.shipped import SHIPPED
+    from privseg.serving.versions import accepted
+
+    repositories = [*(place / "model_repository" for place in model_homes(home)), SHIPPED]
+    for repository in repositories:
+        version = accepted(repository)
+        if version is not None:
+            return repository / MODEL_NAME / str(version)
+    raise UsageError(repositories[0], "holds no model version", "publish one, or name a Triton with --triton")

@@ -52,13 +52,15 @@ def open_backend(
     )
 
 
-def configured_backend(config: GatewayConfig) -> TritonSegmenter:
+def configured_backend(config: GatewayConfig) -> SegmenterBackend:
     """Open the segmenter of one camera.
 
     Raises:
-        UsageError: As :class:`TritonSegmenter`.
+        PrivsegError: As :class:`TritonSegmenter` and :class:`LocalSegmenter`.
     """
     triton = config.triton
+    if config.local is not None:
+        return LocalSegmenter(config.local, deadline_seconds=triton.deadline_seconds)
     # Where a policy takes 0 for background, a region that nobody wrote to would look like a picture without people.
     shared_memory = "off" if config.policy.trust_zero else triton.shared_memory
     return TritonSegmenter(

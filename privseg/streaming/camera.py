@@ -21,6 +21,7 @@ from privseg.privacy.frames import ProtectedFrame, Withheld, slate
 from privseg.privacy.masks import MaskPolicy
 from privseg.privacy.zones import Zones
 from privseg.streaming.adaptive import Schedule, protector_for
+from privseg.streaming.fan_out import FanOut
 from privseg.streaming.feed import FeedEvents, LiveFeed
 from privseg.streaming.protector import Protector
 from privseg.streaming.report import BlankedRange, CameraReport
@@ -101,7 +102,7 @@ class _Run:
             self.sink = self._open_sink(frame.width, frame.height, self.source.frame_rate, self.source.pixel_aspect)
         begun = time.perf_counter()
         self.sink.write(frame)
-        if not isinstance(self.sink, ThreadedSink):  # that one tells what encoding took, not what handing over did
+        if not isinstance(self.sink, ThreadedSink | FanOut):  # those tell what encoding took, not what handing over did
             self.telemetry.observe_stage(self.camera, "encode", time.perf_counter() - begun)
         self.telemetry.published(self.camera, frame)
         self._last = frame

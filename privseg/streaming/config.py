@@ -18,7 +18,9 @@ from privseg.privacy.masks import MaskPolicy
 from privseg.privacy.profile import Profile
 from privseg.privacy.zones import Zones
 from privseg.streaming.adaptive import Schedule
+from privseg.streaming.address import LIVE_SCHEMES, url_scheme
 from privseg.streaming.live.config import LiveConfig
+from privseg.streaming.outputs.config import HlsConfig, PushConfig, RecordingConfig
 from privseg.triton_channel import Tls, refuse_plaintext
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "TritonConfig",
     "load_config",
     "load_zones",
+    "read_config",
     "read_policy",
     "schema_text",
 ]
@@ -110,12 +113,19 @@ class KeysConfig(_Section):
 
 
 class CameraConfig(_Section):
-    """One camera and its one output."""
+    """One camera and where its protected pictures go."""
 
     source: SecretStr = Field(
         description="a video's path, a folder of pictures, or an address; may hold ${VARIABLES} for credentials"
     )
-    output: str = Field(min_length=1, description=".mp4, .mov or .mkv; may hold strftime codes such as %Y%m%dT%H%M%S")
+    output: str | None = Field(
+        None,
+        min_length=1,
+        description="one file for a source that ends: .mp4, .mov or .mkv; may hold strftime codes such as %Y%m%dT%H%M",
+    )
+    recording: RecordingConfig | None = None
+    hls: HlsConfig | None = None
+    push: tuple[PushConfig, ...] = Field((), description="media servers that take the protected stream")
     method: str = Field(description="how people are covered; there is no default and no way to switch it off")
     params: dict[str, Any] = Field(default_factory=dict, description="the method's parameters")
     allow_obfuscation: bool = Field(
@@ -129,6 +139,9 @@ class CameraConfig(_Section):
     )
     zones: Zones = Field(Zones(), description="what is covered, or not shown, whatever the model says")
     purpose: str = Field(min_length=3, description="what the camera is for, in writing; part of the record")
+    retention_hours: float = Field(
+        ge=0, le=24 * 3660, description="how long recordings are kept; 0: none are made; part of the record"
+    )
     transport: Literal["tcp", "udp"] = Field("tcp", description="how an RTSP camera sends: tcp loses no picture")
     frozen_seconds: float = Field(
         20,
@@ -141,6 +154,22 @@ class CameraConfig(_Section):
     loop: bool = Field(False, description="start a file again when it ends")
     max_frames: int | None = Field(None, ge=1, description="end after so many frames")
 
+    @model_validator(mode="after")
+    def _check_keeping(self) -> Self:
+        if (self.output or self.recording) and not self.retention_hours:
+            raise ValueError("retention_hours is 0, and output or recording would keep pictures")
+        if self.recording and self.recording.segment_minutes * 60 > self.retention_hours * 3600:
+            raise ValueError("recording.segment_minutes is longer than retention_hours allows")
+        if self.output and self.max_frames is None and self._has_no_end():
+            raise ValueError("output is one file, and this camera never ends: use recording, or set max_frames")
+        return self
+
+    def _has_no_end(self) -> bool:
+        try:
+            return self.loop or url_scheme(self.source.get_secret_value()) in LIVE_SCHEMES
+        except UsageError:  # told when the camera is opened, without its credentials
+            return False
+
 
 class GatewayConfig(_Section):
     """The whole of ``cameras.yaml``."""
@@ -152,7 +181,19 @@ class GatewayConfig(_Section):
     profile: Profile = Field(Profile.PRODUCTION, description="production refuses methods that only obfuscate")
     keys: KeysConfig = KeysConfig()
     live: LiveConfig | None = Field(None, description="the live page; none unless it is asked for")
+    local: Path | None = Field(
+        None, description="directory of a model version that runs in this process, for a gateway without Triton"
+    )
     cameras: dict[CameraName, CameraConfig] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _check_shown(self) -> Self:
+        for name, camera in self.cameras.items():
+            if not (camera.output or camera.recording or camera.hls or camera.push or self.live):
+                raise ValueError(
+                    f"camera {name} has nowhere to go: give it recording, hls, push or output, or add live"
+                )
+        return self
 
 
 def load_config(path: Path, environment: Mapping[str, str] | None = None) -> GatewayConfig:
@@ -169,6 +210,15 @@ def load_config(path: Path, environment: Mapping[str, str] | None = None) -> Gat
     data = _read_mapping(path, "give the path of a cameras.yaml", "give it triton, metrics, policy and cameras")
     filled = _interpolated(data, path, "", os.environ if environment is None else environment)
     return _validated(GatewayConfig, filled, path)
+
+
+def read_config(values: Mapping[str, Any]) -> GatewayConfig:
+    """A configuration from plain values.
+
+    Raises:
+        UsageError: A field is unknown or out of bounds.
+    """
+    return _validated(GatewayConfig, values, "camera")
 
 
 def schema_text() -> str:

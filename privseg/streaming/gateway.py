@@ -3,35 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 import threading
-import time
-import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
-from fractions import Fraction
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
 from privseg.errors import PrivsegError, UsageError
-from privseg.privacy.filters.base import Method
-from privseg.privacy.filters.registry import create_method
-from privseg.privacy.key_ring import open_key_ring
-from privseg.privacy.keys import Secrets
-from privseg.streaming.address import redact
 from privseg.streaming.backends import configured_backend
-from privseg.streaming.camera import run_camera
-from privseg.streaming.config import CameraConfig, GatewayConfig
-from privseg.streaming.fan_out import FanOut
-from privseg.streaming.live.config import LiveConfig
-from privseg.streaming.places import refuse_shared_files
+from privseg.streaming.config import GatewayConfig, load_config
+from privseg.streaming.crew import Crew, shown
+from privseg.streaming.log import LogFormat, printer
+from privseg.streaming.plan import Plan, plans_of
 from privseg.streaming.process import forbid_core_dumps, keep_freed_memory, stop_on_signals
-from privseg.streaming.report import CameraReport, method_line
-from privseg.streaming.scramble_record import sidecar_path
+from privseg.streaming.report import CameraReport
 from privseg.streaming.segmenter import SegmenterBackend
-from privseg.streaming.sinks import FrameSink, H264FileSink, output_format
-from privseg.streaming.sources import open_source
 from privseg.streaming.telemetry import Telemetry
 
 if TYPE_CHECKING:
@@ -39,8 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["run_gateway", "run_until_stopped"]
 
-Progress = Callable[[CameraReport], None]
-_JOIN_SECONDS: Final = 0.2
+_LOOK_SECONDS: Final = 0.2
 
 
 def run_gateway(
@@ -49,8 +35,9 @@ def run_gateway(
     *,
     telemetry: Telemetry | None = None,
     open_segmenter: Callable[[GatewayConfig], SegmenterBackend] | None = None,
-    progress: Progress | None = None,
+    progress: Callable[[CameraReport], None] | None = None,
     say: Callable[[str], None] | None = None,
+    reload: Callable[[], GatewayConfig | None] | None = None,
 ) -> dict[str, CameraReport]:
     """Protect every configured camera until all have ended or ``stop`` is set.
 
@@ -63,7 +50,9 @@ def run_gateway(
         open_segmenter: Makes one segmenter a camera; Triton by default.
         progress: Called from the cameras' threads with a report so far, and once with the last one of each.
         say: Takes a line a camera that names its method and its class; then, from the cameras' threads, one when a
-            camera is lost, once a minute while it is, and when it is back.
+            camera or an output is lost, once a minute while a camera is, and when it is back.
+        reload: Asked a few times a second for another configuration, and for None while there is none. Cameras that
+            it leaves as they are go on undisturbed. One that cannot work is told by ``say`` and changes nothing.
 
     Returns:
         One report a camera; ``fault`` tells what ended it, if anything did. A recording is kept in any case.
@@ -75,50 +64,41 @@ def run_gateway(
     """
     stop = stop or threading.Event()
     telemetry = telemetry or Telemetry()
-    plans = _checked(config)
+    say = say or (lambda _line: None)
+    plans = plans_of(config)
     server = telemetry.serve(config.metrics.port, config.metrics.address)
-    try:
-        page = _open_page(config.live, plans) if config.live else None
-    except BaseException:
-        server.close()
-        raise
-    if page and say:
-        say(f"live page on {page.url}")
-    for name, plan in plans.items():
-        if say:
-            say(method_line(name, plan.method, config.profile, plan.camera.allow_obfuscation))
-    reports: dict[str, CameraReport] = {}
-
-    def run(name: str, plan: _Plan) -> None:
-        report = _run_one(
-            name, plan, config, open_segmenter or configured_backend, telemetry, stop, progress, say, page
-        )
-        reports[name] = report
-        if progress:
-            progress(report)
-
-    threads = [threading.Thread(target=run, args=(name, plan), name=f"camera {name}") for name, plan in plans.items()]
-    try:
-        for thread in threads:
-            thread.start()
-        _join(threads)
-    finally:
-        stop.set()
-        _join(threads)
-        server.close()
-        if page:
-            page.close()
-    return {name: reports[name] for name in config.cameras if name in reports}
+    with contextlib.ExitStack() as stack:
+        stack.callback(server.close)
+        page = _open_page(config, plans)
+        if page is not None:
+            stack.callback(page.close)
+            say(f"live page on {page.url}")
+        crew = Crew(config, telemetry, open_segmenter or configured_backend, progress, say, page)
+        try:
+            crew.start(plans)
+            while crew.at_work and not stop.wait(_LOOK_SECONDS):
+                changed = reload() if reload else None
+                if changed is not None:
+                    crew.change(changed)
+        finally:
+            crew.end()
+    return {name: crew.reports[name] for name in crew.config.cameras if name in crew.reports}
 
 
 def run_until_stopped(
-    config: GatewayConfig, on_reports: Callable[[dict[str, dict[str, Any]]], None] | None = None
+    config: GatewayConfig,
+    on_reports: Callable[[dict[str, dict[str, Any]]], None] | None = None,
+    *,
+    path: Path | None = None,
+    log: LogFormat = LogFormat.TEXT,
 ) -> dict[str, dict[str, Any]]:
     """Run the gateway until SIGINT or SIGTERM, telling its state on stderr; for the main thread.
 
     Args:
         config: See :mod:`privseg.streaming.config`.
         on_reports: Takes what is returned, before a camera's error is raised.
+        path: The file it was read from; SIGHUP has it read again.
+        log: How lines on stderr look.
 
     Returns:
         One report a camera, as plain data.
@@ -129,16 +109,24 @@ def run_until_stopped(
     """
     forbid_core_dumps()
     keep_freed_memory()
-    stop = threading.Event()
-
-    def say(line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
+    stop, hung_up = threading.Event(), threading.Event()
+    say = printer(log, sys.stderr)
 
     def tell(report: CameraReport) -> None:
         say(f"{report.progress_line()}; ended: {report.fault}" if report.fault else report.progress_line())
 
-    with stop_on_signals(stop):
-        reports = run_gateway(config, stop, progress=tell, say=say)
+    def reload() -> GatewayConfig | None:
+        if path is None or not hung_up.is_set():
+            return None
+        hung_up.clear()
+        try:
+            return load_config(path)
+        except PrivsegError as error:
+            say(f"the configuration stays as it is: {error}")
+            return None
+
+    with stop_on_signals(stop), _told_of_hangups(hung_up, path is not None):
+        reports = run_gateway(config, stop, progress=tell, say=say, reload=reload)
     plain = {name: report.model_dump(mode="json") for name, report in reports.items()}
     if on_reports:
         on_reports(plain)
@@ -148,151 +136,25 @@ def run_until_stopped(
     return plain
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """One camera, checked."""
-
-    camera: CameraConfig
-    method: Method
-    out: Path
-    #: methods that may take its place, itself among them, by name
-    switchable: dict[str, Method]
-    #: an operator's choice, until the camera takes it
-    chosen: SimpleQueue[Method]
-
-
-def _checked(config: GatewayConfig) -> dict[str, _Plan]:
-    """The plan of every camera; refuses what cannot work before anything starts."""
-    now = time.localtime()
-    outputs = {name: Path(time.strftime(camera.output, now)) for name, camera in config.cameras.items()}
-    keys = open_key_ring(config.keys.ring, outputs.values())
-    plans = {
-        name: _Plan(camera, method, outputs[name], _switchable(name, camera, method, config, keys), SimpleQueue())
-        for name, camera in config.cameras.items()
-        for method in [_method(camera, config, keys)]
-    }
-    for plan in plans.values():
-        output_format(plan.out)
-    refuse_shared_files(
-        [camera.source.get_secret_value() for camera in config.cameras.values()],
-        {f"camera {name}: output": plan.out for name, plan in plans.items()}
-        | {f"camera {name}: sidecar": sidecar_path(plan.out) for name, plan in plans.items() if plan.method.lossless},
-    )
-    return plans
-
-
-def _method(camera: CameraConfig, config: GatewayConfig, keys: Secrets | None) -> Method:
-    allowed = config.profile.allows_obfuscation(camera.allow_obfuscation)
-    return create_method(camera.method, camera.params, secrets=keys, allow_obfuscation=allowed)
-
-
-def _switchable(
-    name: str, camera: CameraConfig, method: Method, config: GatewayConfig, keys: Secrets | None
-) -> dict[str, Method]:
-    """The methods that an operator may choose; refused as a whole where one of them could not be."""
-    allowed = config.profile.allows_obfuscation(camera.allow_obfuscation)
-    others = {
-        other: create_method(other, {}, secrets=keys, allow_obfuscation=allowed)
-        for other in camera.switchable
-        if other != method.name
-    }
-    for other in others.values():
-        if other.lossless or method.lossless:
-            fault = f"switchable: {other.name} and {method.name} need different recordings"
-            raise UsageError(f"camera {name}", fault, "leave out what can be undone with a key")
-    return {method.name: method, **others} if others else {}
-
-
-def _open_page(config: LiveConfig, plans: dict[str, _Plan]) -> LivePage:
-    """The live page; the client alone can do without what serves it."""
+def _open_page(config: GatewayConfig, plans: dict[str, Plan]) -> LivePage | None:
+    """The live page, if it is asked for; the client alone can do without what serves it."""
+    if config.live is None:
+        return None
     try:
-        from privseg.streaming.live.page import LivePage, Shown
+        from privseg.streaming.live.page import LivePage
     except ImportError as error:
         raise UsageError("live", f"needs {error.name}", "pip install 'privseg[live]', or leave out live") from None
-    return LivePage(
-        config,
-        {name: Shown(plan.camera.purpose, plan.method, plan.switchable, plan.chosen) for name, plan in plans.items()},
-    )
+    return LivePage(config.live, {name: shown(plan) for name, plan in plans.items()})
 
 
-def _run_one(
-    name: str,
-    plan: _Plan,
-    config: GatewayConfig,
-    open_segmenter: Callable[[GatewayConfig], SegmenterBackend],
-    telemetry: Telemetry,
-    stop: threading.Event,
-    progress: Progress | None,
-    say: Callable[[str], None] | None,
-    page: LivePage | None,
-) -> CameraReport:
-    """Run one camera to its end, whatever that is; never raises."""
-    camera, method, out = plan.camera, plan.method, plan.out
-    uri = camera.source.get_secret_value()
-
-    def open_sink(width: int, height: int, frame_rate: Fraction, pixel_aspect: Fraction) -> FrameSink:
-        file = H264FileSink(
-            out, frame_rate, (width, height), recording=True, pixel_aspect=pixel_aspect, lossless=method.lossless
-        )
-        return file if page is None else FanOut([file, page.sink(name)])
-
+@contextlib.contextmanager
+def _told_of_hangups(hung_up: threading.Event, wanted: bool) -> Iterator[None]:
+    """Within it, SIGHUP sets ``hung_up``; where it is not wanted, or off the main thread, nothing changes."""
+    if not wanted or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGHUP, lambda _number, _frame: hung_up.set())
     try:
-        with contextlib.closing(open_segmenter(config)) as segmenter:
-            report = run_camera(
-                name,
-                open_source(
-                    uri,
-                    realtime=camera.realtime,
-                    loop=camera.loop,
-                    frozen_seconds=camera.frozen_seconds,
-                    transport=camera.transport,
-                    image_rate=camera.image_rate,
-                ),
-                segmenter,
-                method,
-                open_sink,
-                output=str(out),
-                telemetry=telemetry,
-                policy=config.policy,
-                zones=camera.zones,
-                long_side=config.triton.long_side,
-                schedule=camera.schedule,
-                carry=config.carry,
-                max_frames=camera.max_frames,
-                reconnect=True,
-                methods=plan.chosen,
-                stop=stop,
-                progress=progress,
-                say=say,
-            )
-    except Exception as error:
-        report = CameraReport(
-            camera=name,
-            source=redact(uri),
-            output=str(out),
-            method=method.name,
-            method_params=method.params.model_dump(),
-            privacy_class=method.privacy_class,
-        ).ended_by(error)
-    if report.error is not None:
-        telemetry.lost(name)
-        if not isinstance(report.error, PrivsegError):
-            trace = "".join(traceback.format_exception(report.error))
-            print(trace.replace(uri, redact(uri)), file=sys.stderr, flush=True)
-    return report.model_copy(update=_circumstances(camera, config))
-
-
-def _circumstances(camera: CameraConfig, config: GatewayConfig) -> dict[str, Any]:
-    """What the report records beside what happened."""
-    return {
-        "purpose": camera.purpose,
-        "profile": config.profile,
-        "obfuscation_allowed": camera.allow_obfuscation,
-    }
-
-
-def _join(threads: list[threading.Thread]) -> None:
-    """Wait in slices, so that the main thread can still handle a signal."""
-    for thread in threads:
-        while thread.is_alive():
-            thread.join(_JOIN_SECONDS)
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -12,7 +12,7 @@ from privseg.privacy.filters.base import Method
 from privseg.privacy.profile import Profile
 from privseg.streaming.places import write_whole
 
-__all__ = ["BlankedRange", "CameraReport", "method_line", "write_report"]
+__all__ = ["BlankedRange", "CameraReport", "OutputReport", "method_line", "write_report"]
 
 
 class BlankedRange(BaseModel):
@@ -25,6 +25,15 @@ class BlankedRange(BaseModel):
 
     def __len__(self) -> int:
         return self.last - self.first + 1
+
+
+class OutputReport(BaseModel):
+    """What became of the frames that one output was handed."""
+
+    frames: int = 0
+    frames_lost: int = Field(0, description="while it was broken, or too slow")
+    faults: int = Field(0, description="times it broke")
+    fault: str = Field("", description="what it is broken by now")
 
 
 class CameraReport(BaseModel):
@@ -43,6 +52,8 @@ class CameraReport(BaseModel):
     obfuscation_allowed: bool = Field(False, description="somebody allowed methods that only obfuscate")
     schedule: str = Field("every-frame", description="about which frames the model was asked")
     purpose: str = ""
+    retention_hours: float | None = Field(None, description="how long its recordings are kept")
+    outputs: dict[str, OutputReport] = Field(default_factory=dict, description="recordings, playlist, media servers")
     frames_in: int = 0
     frames_out: int = 0
     frames_blanked: int = Field(0, description="of frames_out, those that left as slates")

@@ -88,18 +88,18 @@ class H264FileSink:
         prefix, suffix = (f"{path.stem}.", f".partial{path.suffix}") if recording else (f".{path.name}.", ".partial")
         flags = _FRAGMENTED if recording else {"movflags": "+faststart"}
         try:
-            self._temporary = create_unique(path.parent, prefix, suffix)
+            self.temporary = create_unique(path.parent, prefix, suffix)
         except OSError as error:
             raise storage_error(path, error) from None
         try:
             self._container = av.open(
-                f"file:{self._temporary.absolute()}", "w", format=container_format,
+                f"file:{self.temporary.absolute()}", "w", format=container_format,
                 options=flags | BITEXACT,
             )  # fmt: skip
         except (av.FFmpegError, OSError) as error:
-            self._temporary.unlink(missing_ok=True)
+            self.temporary.unlink(missing_ok=True)
             raise storage_error(path, error) from None
-        self._sidecar = SidecarWriter(self._temporary, path) if lossless else None
+        self._sidecar = SidecarWriter(self.temporary, path) if lossless else None
         self._stream = H264Stream(
             self._container,
             frame_rate,
@@ -158,17 +158,17 @@ class H264FileSink:
     def _salvage(self) -> None:
         """Put in place what a broken recording holds. Where even that fails, it stays under its own name."""
         with contextlib.suppress(OSError):
-            if self._recording and is_playable(self._temporary):
+            if self._recording and is_playable(self.temporary):
                 self._put_in_place()
             else:
-                self._temporary.unlink(missing_ok=True)
+                self.temporary.unlink(missing_ok=True)
                 if self._sidecar is not None:
                     self._sidecar.discard()
 
     def _put_in_place(self) -> None:
         if self._sidecar is not None:
             self._sidecar.put_in_place()  # first: a video that is there can be recovered
-        self._temporary.replace(self.path)
+        self.temporary.replace(self.path)
 
     def _keep_record(self, frame: ProtectedFrame) -> None:
         if self._sidecar is None or frame.record is None or (frame.width, frame.height) != self._size:

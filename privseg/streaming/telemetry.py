@@ -90,6 +90,15 @@ class Telemetry:
             registry=registry,
         )  # fmt: skip
 
+        self._outputs = Counter(
+            "privseg_output_frames", "Frames by what an output made of them.", ["camera", "output", "outcome"],
+            registry=registry,
+        )  # fmt: skip
+        self._output_faults = Counter(
+            "privseg_output_faults", "Times an output broke; it is opened again.", ["camera", "output"],
+            registry=registry,
+        )  # fmt: skip
+
     def register(self, camera: str, method: Method) -> None:
         """Show a camera's series from the start, at 0: a rate over a series that appears late misses its start."""
         for outcome in ("protected", "blanked", "dropped"):
@@ -103,6 +112,22 @@ class Telemetry:
         """Name the method that covers people now."""
         self._method.remove_by_labels({"camera": camera})
         self._method.labels(camera, method.name, method.privacy_class).set(1)
+
+    def forget(self, camera: str) -> None:
+        """Show a camera's series no more; it is gone from the configuration."""
+        for metric in (
+            self._frames, self._stages, self._age, self._glass, self._asked, self._people, self._stalls, self._ratio,
+            self._reconnects, self._degraded, self._method, self._outputs, self._output_faults,
+        ):  # fmt: skip
+            metric.remove_by_labels({"camera": camera})
+
+    def output(self, camera: str, output: str, outcome: Literal["written", "lost"]) -> None:
+        """Count a frame that an output was handed."""
+        self._outputs.labels(camera, output, outcome).inc()
+
+    def output_failed(self, camera: str, output: str) -> None:
+        """An output broke."""
+        self._output_faults.labels(camera, output).inc()
 
     def published(self, camera: str, frame: object) -> None:
         """Count what a sink took, by what it is, independently of the sink's own refusal of anything raw."""

@@ -1,6 +1,7 @@
 """The RTSP server behind ``privseg.testing.rtsp``: run by the system's Python, which has GStreamer's bindings.
 
 Reads one line of JSON from standard input: ``path`` (a video file with H.264, or null for a test pattern), ``loop``,
+``record`` (a folder that takes what clients send, instead of playing),
 ``port`` (0 takes a free one), ``mount``, ``user``, ``password``. Answers with one line of JSON, ``{"port": n}`` or
 ``{"error": text}``, and serves on 127.0.0.1 over TCP until standard input ends.
 """
@@ -26,6 +27,10 @@ PATTERN = (
 REPLAY = (
     "( appsrc name=source is-live=true format=time block=true max-buffers=4 "
     "! h264parse ! rtph264pay name=pay0 pt=96 config-interval=-1 )"
+)
+RECORD = (
+    "( rtph264depay name=depay0 ! h264parse ! matroskamux streamable=true "
+    '! multifilesink next-file=max-size max-file-size=1000000000 location="FOLDER/%05d.mkv" )'
 )
 CAPS = "video/x-h264,stream-format=byte-stream,alignment=au"
 
@@ -99,7 +104,11 @@ def start(order: dict[str, Any]) -> Any:
     server.set_address("127.0.0.1")
     server.set_service(str(order["port"]))
     factory.set_protocols(GstRtsp.RTSPLowerTrans.UDP if order["udp"] else GstRtsp.RTSPLowerTrans.TCP)
-    if order["path"] is None:
+    if order["record"] is not None:
+        factory.set_transport_mode(GstRtspServer.RTSPTransportMode.RECORD)
+        # Each stream goes into a file of its own; streamable: what came is readable whenever the stream ends.
+        factory.set_launch(RECORD.replace("FOLDER", json.dumps(order["record"])[1:-1]))
+    elif order["path"] is None:
         factory.set_launch(PATTERN)
     else:
         replay(factory, *read_access_units(order["path"]), order["loop"])

@@ -50,6 +50,7 @@ class RtspServer:
         loop: Start the file again when it ends; otherwise the stream ends with it.
         port: Port to take, for a camera that comes back where it was; 0 takes a free one at the first start and keeps
             it.
+        record: A media server instead, which keeps what a client sends in this folder, as Matroska files.
         udp: Send pictures over UDP and in no other way; otherwise over TCP and in no other way.
     """
 
@@ -61,12 +62,14 @@ class RtspServer:
         loop: bool = True,
         port: int = 0,
         udp: bool = False,
+        record: Path | None = None,
     ) -> None:
         self.path = path
         self.credentials = credentials
         self.loop = loop
         self.port = port
         self.udp = udp
+        self.record = record
         self._process: subprocess.Popen[str] | None = None
 
     @property
@@ -98,6 +101,7 @@ class RtspServer:
         user, password = self.credentials or (None, None)
         path = None if self.path is None else str(self.path.resolve())
         order = {"path": path, "loop": self.loop, "port": self.port, "mount": "/camera", "udp": self.udp}
+        order["record"] = None if self.record is None else str(self.record.resolve())
         try:
             process = subprocess.Popen(
                 [_PYTHON, "-I", str(_SCRIPT)],

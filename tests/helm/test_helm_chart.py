@@ -34,8 +34,14 @@ VALUES: dict[str, Any] = {
             "method": "silhouette",
             "params": {"color": "#102030"},
             "purpose": "Theft prevention at the loading bay",
+            "retention_hours": 72,
         },
-        "yard": {"source": "rtsp://10.0.5.12/stream", "method": "blank", "purpose": "Fire watch: 100%, day & night"},
+        "yard": {
+            "source": "rtsp://10.0.5.12/stream",
+            "method": "blank",
+            "purpose": "Fire watch: 100%, day & night",
+            "retention_hours": 24,
+        },
     },
     "gateway": {"credentialsSecret": "camera-logins"},
 }
@@ -122,6 +128,7 @@ def test_one_camera_and_the_defaults_are_enough(chart: HelmChart) -> None:
         ("cameras.yard.method", "none", "/cameras/yard/method"),
         ("cameras.yard", {"source": "rtsp://10.0.5.12/s", "method": "blank"}, "purpose"),
         ("cameras.yard", {"source": "rtsp://10.0.5.12/s", "purpose": "Fire watch"}, "method"),
+        ("cameras.yard.retention_hours", 0, "/cameras/yard/retention_hours"),
         ("cameras.yard.purpose", "    ", "/cameras/yard/purpose"),
         ("cameras.yard.output", "/recordings/front-door/a.mp4", "output"),
         ("cameras.yard.source", "/etc/passwd", "/cameras/yard/source"),
@@ -167,7 +174,9 @@ def test_gateway_reads_the_rendered_cameras(manifests: dict[str, Manifest], tmp_
         given = VALUES["cameras"][name]
         assert (camera.method, camera.purpose) == (given["method"], given["purpose"])
         assert camera.params == given.get("params", {})
-        assert camera.output == f"/recordings/{name}/%Y%m%dT%H%M%S.mp4"
+        assert camera.recording is not None
+        assert camera.recording.folder == Path(f"/recordings/{name}")
+        assert camera.retention_hours == given["retention_hours"]
         create_method(camera.method, camera.params)
     assert config.cameras["front-door"].source.get_secret_value() == f"rtsp://guard:{PASSWORD}@10.0.5.11/stream"
 

@@ -19,6 +19,8 @@ cameras:
     output: out/door.mp4
     method: silhouette
     purpose: watch the delivery door
+    retention_hours: 72
+    max_frames: 100
 """
 
 
@@ -46,7 +48,6 @@ def test_everything_can_be_said(tmp_path: Path) -> None:
       always: [[[0, 0], [0.2, 0], [0.2, 0.3]]]
       never_shown: [[[100, 0], [200, 0], [200, 300], [100, 300]]]
     loop: true
-    max_frames: 7
 triton: {url: "dns:///triton:8001", insecure: true, deadline_seconds: 0.2, max_in_flight: 2, long_side: 640}
 metrics: {port: 0, address: 0.0.0.0}
 policy: {threshold: 0.3, hold_frames: 10, flow: false, confirm_empty: 4}

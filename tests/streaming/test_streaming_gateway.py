@@ -39,6 +39,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def camera(source: object, output: Path, **options: Any) -> CameraConfig:
     said = {"source": str(source), "output": str(output), "method": "blank", "purpose": "test"}
+    said |= {"retention_hours": 1, "max_frames": 1_000_000}
     return CameraConfig.model_validate(said | options)
 
 
@@ -246,7 +247,7 @@ def test_a_recording_outlives_the_fault_of_its_camera(
                     raise RuntimeError("injected")
                 yield frame
 
-    monkeypatch.setattr("privseg.streaming.gateway.open_source", Breaks)
+    monkeypatch.setattr("privseg.streaming.crew.open_source", Breaks)
     config = gateway(door=camera(clip, tmp_path / "out.mp4", realtime=False))
     report = run_gateway(config, open_segmenter=lambda _config: FaultySegmenter())["door"]
     assert report.fault == "internal error (RuntimeError)"
@@ -278,7 +279,7 @@ def test_an_internal_error_is_raised_as_it_is(
     def crash(uri: str, **_options: object) -> None:
         raise LookupError(f"at {uri}")
 
-    monkeypatch.setattr("privseg.streaming.gateway.open_source", crash)
+    monkeypatch.setattr("privseg.streaming.crew.open_source", crash)
     config = gateway(door=camera("rtsp://u:s3cret@cam/live", tmp_path / "out.mp4"))
     seen: list[dict[str, Any]] = []
     with pytest.raises(LookupError):

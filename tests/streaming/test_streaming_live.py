@@ -252,7 +252,7 @@ def test_a_gateway_shows_its_cameras_covered_and_takes_a_choice(tmp_path: Path) 
         "metrics": {"port": 0}, "live": {"port": 0}, "policy": {"unsure_share": 1},
         "cameras": {"door": {
             "source": str(clip), "output": str(tmp_path / "out.mp4"), "loop": True, "method": "blank",
-            "switchable": ["silhouette"], "purpose": "a test",
+            "switchable": ["silhouette"], "purpose": "a test", "retention_hours": 1, "max_frames": 1_000_000,
         }},
     })  # fmt: skip
     stop, told = threading.Event(), SimpleQueue[str]()

@@ -234,7 +234,9 @@ def test_a_model_must_be_named(tmp_path: Path) -> None:
 def test_what_takes_zero_for_background_gets_no_shared_memory(
     triton: ServedModel, policy: dict[str, bool], shared: int
 ) -> None:
-    cameras = {"hall": {"source": "a.mp4", "output": "b.mp4", "method": "blank", "purpose": "test"}}
+    cameras = {
+        "hall": {"source": "a.mp4", "output": "b.mp4", "method": "blank", "purpose": "test", "retention_hours": 1}
+    }
     config = GatewayConfig.model_validate({"triton": {"url": triton.grpc_url}, "policy": policy, "cameras": cameras})
     with configured_backend(config) as backend:
         ask(backend, 0, picture(50))

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from privseg.errors import UsageError
 from privseg.streaming.config import TritonConfig, load_config
 
-CAMERA = "cameras: {hall: {source: a.mp4, output: b.mp4, method: blank, purpose: a test}}"
+CAMERA = "cameras: {hall: {source: a.mp4, output: b.mp4, method: blank, purpose: a test, retention_hours: 1}}"
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,14 @@ def test_a_video_without_a_sidecar_is_named(tmp_path: Path) -> None:
 
 
 def gateway(ring: Path | None, out: Path, clip: Path) -> GatewayConfig:
-    said = {"source": str(clip), "output": str(out), "method": "scramble", "purpose": "test", "realtime": False}
+    said = {
+        "source": str(clip),
+        "output": str(out),
+        "method": "scramble",
+        "purpose": "test",
+        "retention_hours": 1,
+        "realtime": False,
+    }
     camera = CameraConfig.model_validate(said)
     return GatewayConfig(metrics=MetricsConfig(port=0), keys=KeysConfig(ring=ring), cameras={"door": camera})
 
@@ -165,7 +172,7 @@ def test_the_configuration_names_the_ring(tmp_path: Path) -> None:
     path = tmp_path / "cameras.yaml"
     path.write_text(
         "keys: {ring: '${KEYS}/ring.json'}\n"
-        "cameras: {door: {source: a, output: b.mp4, method: scramble, purpose: test}}\n"
+        "cameras: {door: {source: a, output: b.mp4, method: scramble, purpose: test, retention_hours: 1}}\n"
     )
     assert load_config(path, {"KEYS": "/run/keys"}).keys.ring == Path("/run/keys/ring.json")
 

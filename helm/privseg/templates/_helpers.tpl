@@ -47,8 +47,8 @@ securityContext:
 {{- if and (contains "${" $camera.source) (not $.Values.gateway.credentialsSecret) }}
 {{- fail (printf "cameras.%s.source names a variable: set gateway.credentialsSecret to the Secret that holds it" $name) }}
 {{- end }}
-{{- $output := printf "/recordings/%s/%%Y%%m%%dT%%H%%M%%S.mp4" $name }}
-{{- $_ := set $cameras $name (merge (dict "output" $output) $camera) }}
+{{- $recording := dict "folder" (printf "/recordings/%s" $name) }}
+{{- $_ := set $cameras $name (merge (dict "recording" $recording) $camera) }}
 {{- end }}
 {{- toYaml (dict
   "triton" (dict "url" (printf "dns:///%s-triton:8001" (include "privseg.fullname" .)) "insecure" true)

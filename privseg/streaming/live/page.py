@@ -45,7 +45,7 @@ class LivePage:
     """
 
     def __init__(self, config: LiveConfig, cameras: Mapping[str, Shown]) -> None:
-        self._cameras = cameras
+        self._cameras = dict(cameras)
         self._hub = LiveHub()
         self._hub.on_switch = self._switch
         self._sinks = {name: self._hub.add(_info(name, shown, shown.method)) for name, shown in cameras.items()}
@@ -54,6 +54,17 @@ class LivePage:
         self._server = LiveServer(app, config)
         #: where it is
         self.url = self._server.url
+
+    def show(self, name: str, shown: Shown) -> None:
+        """Show a camera, or another one in its place."""
+        self._cameras[name] = shown
+        self._sinks[name] = self._hub.add(_info(name, shown, shown.method))
+
+    def forget(self, name: str) -> None:
+        """Show a camera no more."""
+        self._hub.remove(name)
+        self._sinks.pop(name, None)
+        self._cameras.pop(name, None)
 
     def sink(self, name: str) -> LiveSink:
         """Where a camera's frames go."""
