@@ -106,20 +106,23 @@ def timed(command: list[str], frames: int) -> dict[str, float]:
     return {"whole": frames / seconds, "without_start": own, "cpu_ms": used / frames * 1e3}
 
 
-def speeds(clip: Path, frames: int, rounds: int, folder: Path) -> dict[str, dict[str, float]]:
-    """The medians over the rounds; all take their turn in each."""
+def speeds(clip: Path, frames: int, rounds: int, folder: Path) -> dict[str, list[dict[str, float]]]:
+    """Every run; all take their turn in each round."""
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in commands(clip, folder)}
     for _ in range(rounds):
         for name, command in commands(clip, folder).items():
-            runs[name].append(timed(command, frames))
-            print(name, {key: round(value, 2) for key, value in runs[name][-1].items()}, file=sys.stderr)
+            runs[name].append({key: round(value, 2) for key, value in timed(command, frames).items()})
+            print(name, runs[name][-1], file=sys.stderr)
+    return runs
+
+
+def compared(runs: dict[str, list[dict[str, float]]], judged: str, other: str) -> dict[str, float]:
+    """How many times as fast, and as thrifty, one is: the median of the rounds, each with what else the machine did."""
+    pairs = list(zip(runs[judged], runs[other], strict=True))
     return {
-        name: {
-            **{key: round(statistics.median(run[key] for run in each), 2) for key in each[0]},
-            "whole_least": round(min(run["whole"] for run in each), 2),
-            "whole_most": round(max(run["whole"] for run in each), 2),
-        }
-        for name, each in runs.items()
+        **{key: round(statistics.median(a[key] / b[key] for a, b in pairs), 2) for key in ("whole", "without_start")},
+        "whole_least": round(min(a["whole"] / b["whole"] for a, b in pairs), 2),
+        "processor_time": round(statistics.median(b["cpu_ms"] / a["cpu_ms"] for a, b in pairs), 2),
     }
 
 
@@ -265,12 +268,8 @@ def main() -> None:
         # Of the whole clip however few frames are taken: somebody who stands for seconds is no scenery.
         scene = background(list(itertools.islice(decoded(whole), 0, None, 20)))
         recall = recalls(clip, frames, scene, folder)
-        rates = speeds(clip, frames, chosen.rounds, folder)
-    ratio = {
-        name: {key: round(rates["privseg adaptive"][key] / rate[key], 2) for key in ("whole", "without_start")}
-        for name, rate in rates.items()
-        if name != "privseg adaptive"
-    }
+        runs = speeds(clip, frames, chosen.rounds, folder)
+    ratio = {other: compared(runs, "privseg adaptive", other) for other in runs if other != "privseg adaptive"}
     left = recall["of_people_that_deface_left_in_sight_privseg_covers"]
     result = {
         "measured": datetime.now(UTC).date().isoformat(),
@@ -278,8 +277,11 @@ def main() -> None:
         "cores": len(os.sched_getaffinity(0)),
         "rounds": chosen.rounds,
         "versions": versions,
-        "frames_a_second": rates,
-        "privseg_adaptive_of": ratio,
+        "frames_a_second": {
+            name: {key: statistics.median(run[key] for run in each) for key in each[0]} for name, each in runs.items()
+        },
+        "runs": runs,
+        "privseg_adaptive_times_as_fast_as": ratio,
         "recall": recall,
         "goals": {
             "at_least_3_times_as_fast_as_deface": ratio["deface"]["whole"] >= GOAL_SPEED,
