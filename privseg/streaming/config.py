@@ -164,6 +164,11 @@ class CameraConfig(_Section):
             raise ValueError("output is one file, and this camera never ends: use recording, or set max_frames")
         return self
 
+    @property
+    def unhurried(self) -> bool:
+        """Whether it is a recording that is read no faster than it is worked on."""
+        return not self.realtime and url_scheme(self.source.get_secret_value()) is None
+
     def _has_no_end(self) -> bool:
         try:
             return self.loop or url_scheme(self.source.get_secret_value()) in LIVE_SCHEMES

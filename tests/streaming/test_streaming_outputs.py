@@ -218,7 +218,7 @@ def test_a_playlist_holds_the_last_seconds_and_goes_with_its_camera(tmp_path: Pa
     with av.open(str(sink.path)) as container:
         pictures = [picture.to_ndarray(format="rgb24") for picture in container.decode(video=0)]
         assert [stream.type for stream in container.streams] == ["video"]
-    assert len(pictures) == 40
+    assert 20 <= len(pictures) <= 40
     assert all(is_slate(picture) for picture in pictures)
     assert len(list(folder.iterdir())) < 10
     assert not any(b"Lavf" in path.read_bytes() for path in folder.iterdir())

@@ -44,6 +44,7 @@ class DetachedSink:
         open_sink: Opens it, for frames such as the one given.
         events: Whom to tell.
         capacity: Frames that may wait; one more is lost.
+        patient: One more waits, unless the output is broken: for recordings, which can be read as slowly as one likes.
         pauses: Seconds before the second attempt, and at most.
     """
 
@@ -54,11 +55,13 @@ class DetachedSink:
         events: OutputEvents,
         *,
         capacity: int = 50,
+        patient: bool = False,
         pauses: tuple[float, float] = (1.0, 30.0),
     ) -> None:
         self._name = name
         self._open_sink = open_sink
         self._events = events
+        self._patient = patient
         self._pauses = pauses
         self._pause = pauses[0]
         self._waiting: queue.Queue[ProtectedFrame | None] = queue.Queue(capacity)
@@ -70,11 +73,17 @@ class DetachedSink:
         self._thread.start()
 
     def write(self, frame: object) -> None:
-        """Take one frame, at once; raises PrivacyViolationPrevented for anything that is not a ProtectedFrame."""
-        try:
-            self._waiting.put_nowait(require_protected(frame, self._name))
-        except queue.Full:
-            self._events.lost()
+        """Take one frame; raises PrivacyViolationPrevented for anything that is not a ProtectedFrame."""
+        frame = require_protected(frame, self._name)
+        while True:
+            patient = self._patient and self._error is None and self._thread.is_alive()
+            try:
+                self._waiting.put(frame, block=patient, timeout=_POLL_SECONDS)
+            except queue.Full:
+                if patient:
+                    continue
+                self._events.lost()
+            return
 
     def close(self) -> None:
         """Let what waits be written, for some seconds, and finish; raises what it is broken by, if it is."""

@@ -172,7 +172,7 @@ class Outputs:
     def _detached(self, output: str, open_sink: Callable[[ProtectedFrame], FrameSink]) -> DetachedSink:
         report = self.reports.setdefault(output, OutputReport())
         counts = _Counts(self._name, output, report, self._telemetry, self._say)
-        return DetachedSink(f"{self._name}: {output}", open_sink, counts)
+        return DetachedSink(f"{self._name}: {output}", open_sink, counts, patient=self._camera.unhurried)
 
     def _tidy(self, ended: threading.Event) -> None:
         while self._shelf is not None:
