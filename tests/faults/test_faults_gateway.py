@@ -136,8 +136,8 @@ def test_a_full_disk_and_a_dead_media_server_leave_the_live_page_and_each_other_
             "recording": {"folder": str(small_disk)}, "push": [{"url": dead}],
         }
     )  # fmt: skip
-    with running(config) as (url, lines, reports), httpx.Client(base_url=url, timeout=SECONDS) as client:
-        eventually(lambda: any("No space" in line for line in lines))
+    with Running(config) as (url, lines, reports), httpx.Client(base_url=url, timeout=SECONDS) as client:
+        eventually(lambda: any("no space left" in line for line in lines))
         eventually(lambda: any("door: push 1" in line for line in lines))
         assert state(client) == "live"
         filler.unlink()
@@ -164,7 +164,7 @@ def eventually(holds: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-class running:
+class Running:
     """A gateway between entering and leaving: its page, its lines, and, once left, its reports."""
 
     def __init__(self, config: GatewayConfig) -> None:

@@ -216,12 +216,13 @@ def test_a_playlist_holds_the_last_seconds_and_goes_with_its_camera(tmp_path: Pa
     for number in range(150):
         sink.write(made(number))
     with av.open(str(sink.path)) as container:
-        pictures = [picture.to_ndarray(format="rgb24") for picture in container.decode(video=0)]
+        decoded = itertools.islice(container.decode(video=0), 20)  # it would wait for more: the playlist is live
+        pictures = [picture.to_ndarray(format="rgb24") for picture in decoded]
         assert [stream.type for stream in container.streams] == ["video"]
-    assert 20 <= len(pictures) <= 40
+    assert len(pictures) == 20
     assert all(is_slate(picture) for picture in pictures)
     assert len(list(folder.iterdir())) < 10
-    assert not any(b"Lavf" in path.read_bytes() for path in folder.iterdir())
+    assert not any(word in path.read_bytes() for path in folder.iterdir() for word in (b"Lavf", b"FFmpeg"))
     sink.close()
     assert [path.name for path in folder.iterdir()] == ["others.txt"]
 

@@ -25,7 +25,7 @@ _MUXERS: Final = {"rtsp": "rtsp", "rtsps": "rtsp", "rtmp": "flv", "rtmps": "flv"
 
 
 class HlsSink:
-    """A playlist of the last seconds, in fragments of MP4 (HLS, RFC 8216); its files go when it ends.
+    """A playlist of the last seconds, (HLS, RFC 8216); its files go when it ends.
 
     Args:
         folder: Where ``CAMERA.m3u8`` and its pieces lie; what an earlier run left of them goes.
@@ -60,10 +60,8 @@ class HlsSink:
             "hls_list_size": str(max(round(window_seconds / segment_seconds), 2)),
             "hls_flags": "delete_segments+independent_segments+omit_endlist+temp_file",
             "hls_delete_threshold": "1",
-            "hls_segment_type": "fmp4",
-            "hls_segment_options": "fflags=+bitexact",
-            "hls_fmp4_init_filename": f"{camera}-{run}-init.mp4",
-            "hls_segment_filename": f"{self._folder}/{camera}-{run}-%d.m4s",
+            "hls_segment_type": "mpegts",
+            "hls_segment_filename": f"{self._folder}/{camera}-{run}-%d.ts",
         }
         if "%" in str(self._folder):  # FFmpeg would take it for the number of a piece
             raise UsageError(self._folder, "has a % in its name", "give a folder without one")
@@ -73,6 +71,8 @@ class HlsSink:
             self._container = av.open(f"file:{self.path}", "w", format="hls", options=options | BITEXACT)
         except (av.FFmpegError, OSError) as error:
             raise storage_error(self._folder, error) from None
+        # A transport stream names its service; FFmpeg would name itself.
+        self._container.metadata.update({"service_name": camera, "service_provider": "privseg"})
         self._stream = H264Stream(
             self._container, frame_rate, size,
             pixel_aspect=pixel_aspect, immediate=True, key_seconds=segment_seconds,

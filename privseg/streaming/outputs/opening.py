@@ -63,13 +63,14 @@ class _Counts:
         """It broke; the same reason is told once."""
         self._report.faults += 1
         self._telemetry.output_failed(self._camera, self._output)
-        if reason != self._last:
+        kind = reason.partition(": ")[2]  # a recording has another name at each attempt
+        if kind != self._last:
             self._say(f"{self._camera}: {self._output}: {reason}")
-        self._last = self._report.fault = reason
+        self._last, self._report.fault = kind, reason
 
     def recovered(self) -> None:
         """It takes frames again."""
-        self._last = self._report.fault = ""
+        self._last, self._report.fault = "", ""
         self._say(f"{self._camera}: {self._output}: takes frames again")
 
 
