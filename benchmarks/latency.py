@@ -159,7 +159,10 @@ class Threads:
         names = {thread.native_id: thread.name.rstrip("_-0123456789") for thread in threading.enumerate()}
         ticks = os.sysconf("SC_CLK_TCK")
         for task in Path("/proc/self/task").iterdir():
-            fields = (task / "stat").read_text().rpartition(")")[2].split()
+            try:
+                fields = (task / "stat").read_text().rpartition(")")[2].split()
+            except OSError:  # it has ended between being listed and being looked at
+                continue
             self._seen[int(task.name)] = names.get(int(task.name), "native"), int(fields[11]) + int(fields[12])
         total = dict[str, float]()
         for name, used in self._seen.values():

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import TYPE_CHECKING, Final, Protocol, Self
 
 import av
 
@@ -17,6 +18,9 @@ from privseg.privacy.frames import ProtectedFrame, require_protected
 from privseg.streaming.h264 import BITEXACT, H264Stream
 from privseg.streaming.places import create_unique
 from privseg.streaming.scramble_record import SidecarWriter
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 __all__ = ["FrameSink", "H264FileSink", "is_playable", "output_format", "storage_error"]
 
@@ -91,12 +95,15 @@ class H264FileSink:
             self.temporary = create_unique(path.parent, prefix, suffix)
         except OSError as error:
             raise storage_error(path, error) from None
+        self._file: _Fragments | None = None
         try:
-            self._container = av.open(
-                f"file:{self.temporary.absolute()}", "w", format=container_format,
-                options=flags | BITEXACT,
-            )  # fmt: skip
+            if recording:
+                self._file = _Fragments(self.temporary, "wb")
+            # Two passes over an ordinary file are FFmpeg's own, which needs its name.
+            to = self._file or f"file:{self.temporary.absolute()}"
+            self._container = av.open(to, "w", format=container_format, options=flags | BITEXACT)
         except (av.FFmpegError, OSError) as error:
+            self._let_go()
             self.temporary.unlink(missing_ok=True)
             raise storage_error(path, error) from None
         self._sidecar = SidecarWriter(self.temporary, path) if lossless else None
@@ -141,8 +148,10 @@ class H264FileSink:
         self._open = False
         try:
             self._container.close()
+            self._let_go()
             self._put_in_place()
         except (av.FFmpegError, OSError) as error:
+            self._let_go()
             self._salvage()
             raise storage_error(self.path, error) from None
 
@@ -153,7 +162,12 @@ class H264FileSink:
         self._open = False
         with contextlib.suppress(av.FFmpegError, OSError):  # the same fault again, such as a full disk
             self._container.close()
+        self._let_go()
         self._salvage()
+
+    def _let_go(self) -> None:
+        if self._file is not None:
+            self._file.close()
 
     def _salvage(self) -> None:
         """Put in place what a broken recording holds. Where even that fails, it stays under its own name."""
@@ -194,6 +208,22 @@ class H264FileSink:
         except (av.FFmpegError, OSError) as error:
             self.abort()
             raise storage_error(self.path, error) from None
+
+
+class _Fragments(io.FileIO):
+    """A file that takes all it is given or raises OSError, and that can be closed whatever became of its container.
+
+    FFmpeg leaves a file open for good whose header it could not write: a gateway that tries again and again while the
+    disk is full would run out of files.
+    """
+
+    def write(self, data: Buffer) -> int:
+        """Write everything, or raise."""
+        rest = memoryview(data).cast("B")
+        size = len(rest)
+        while rest:
+            rest = rest[super().write(rest) or 0 :]
+        return size
 
 
 def output_format(path: Path) -> str:

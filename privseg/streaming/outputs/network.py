@@ -98,11 +98,7 @@ class HlsSink:
         self.close()
 
     def _clear(self) -> None:
-        for pattern in (
-            f"{self._camera}.m3u8*",
-            f"{self._camera}-????????-*.m4s*",
-            f"{self._camera}-????????-init.mp4",
-        ):
+        for pattern in (f"{self._camera}.m3u8*", f"{self._camera}-????????-*.ts*"):
             for path in self._folder.glob(pattern):
                 path.unlink(missing_ok=True)
 
