@@ -33,8 +33,9 @@ check: $(READY)  ## lint, types and import arrows only
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-soak: $(READY)  ## fifty promotions and twenty roll backs under load, in minutes
+soak: $(READY)  ## fifty promotions and twenty roll backs under load, in minutes; then four cameras for an hour
 	@$(BIN)/python -m pytest -m soak tests/soak
+	@$(BIN)/python benchmarks/soak.py
 
 airflow: $(READY)  ## Airflow's page and scheduler on http://127.0.0.1:8080
 	@$(BIN)/privseg airflow
