@@ -43,7 +43,7 @@ class H264Stream:
         size: tuple[int, int],
         *,
         pixel_aspect: Fraction = Fraction(1),
-        preset: str = "veryfast",
+        preset: str = "superfast",
         quality: int = 23,
         lossless: bool = False,
         immediate: bool = False,

@@ -79,7 +79,7 @@ class H264FileSink:
         *,
         recording: bool = False,
         pixel_aspect: Fraction = Fraction(1),
-        preset: str = "veryfast",
+        preset: str = "superfast",
         quality: int = 23,
         lossless: bool = False,
     ) -> None:
