@@ -175,12 +175,9 @@ def dilate_by_size(mask: BoolMask, fraction: float, minimum: int) -> BoolMask:
         A component inside another's hole gets the outer one's margin.
     """
     result = mask.copy()
-    by_radius: dict[int, list[Contour]] = {}
     for outline in outlines(mask):
         height = cv2.boundingRect(outline)[3]
-        by_radius.setdefault(_radius(height * fraction, minimum), []).append(outline)
-    for radius, of_this_radius in by_radius.items():
-        _widen(result, mask, of_this_radius, radius)
+        _widen(result, mask, outline, _radius(height * fraction, minimum))
     return result
 
 
@@ -196,13 +193,13 @@ def _radius(wanted: float, minimum: int) -> int:
     return math.ceil(minimum * _RADIUS_STEP**steps)
 
 
-def _widen(result: BoolMask, mask: BoolMask, components: list[Contour], radius: int) -> None:
-    """Add to ``result`` every pixel within ``radius`` of the outlined components, looking only at their window."""
-    x, y, width, height = cv2.boundingRect(np.concatenate(components))
+def _widen(result: BoolMask, mask: BoolMask, outline: Contour, radius: int) -> None:
+    """Add to ``result`` every pixel within ``radius`` of an outlined component, looking only at its window."""
+    x, y, width, height = cv2.boundingRect(outline)
     left, top = max(x - radius - 1, 0), max(y - radius - 1, 0)
     window = np.s_[top : y + height + radius + 1, left : x + width + radius + 1]
     persons = np.zeros(mask[window].shape, np.uint8)
-    cv2.drawContours(persons, components, -1, 1, cv2.FILLED, offset=(-left, -top))
+    cv2.drawContours(persons, [outline], -1, 1, cv2.FILLED, offset=(-left, -top))
     background = np.logical_not(persons.view(np.bool_) & mask[window])
     distance = cv2.distanceTransform(background.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
     result[window] |= distance <= radius

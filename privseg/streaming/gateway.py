@@ -16,7 +16,12 @@ from privseg.streaming.config import GatewayConfig, load_config
 from privseg.streaming.crew import Crew, shown
 from privseg.streaming.log import LogFormat, printer
 from privseg.streaming.plan import Plan, plans_of
-from privseg.streaming.process import forbid_core_dumps, keep_freed_memory, stop_on_signals
+from privseg.streaming.process import (
+    forbid_core_dumps,
+    keep_freed_memory,
+    one_thread_an_operation,
+    stop_on_signals,
+)
 from privseg.streaming.report import CameraReport
 from privseg.streaming.segmenter import SegmenterBackend
 from privseg.streaming.telemetry import Telemetry
@@ -109,6 +114,7 @@ def run_until_stopped(
     """
     forbid_core_dumps()
     keep_freed_memory()
+    one_thread_an_operation()
     stop, hung_up = threading.Event(), threading.Event()
     say = printer(log, sys.stderr)
 

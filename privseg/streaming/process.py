@@ -11,7 +11,15 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Final
 
-__all__ = ["forbid_core_dumps", "interrupted_by_termination", "keep_freed_memory", "stop_on_signals"]
+import cv2
+
+__all__ = [
+    "forbid_core_dumps",
+    "interrupted_by_termination",
+    "keep_freed_memory",
+    "one_thread_an_operation",
+    "stop_on_signals",
+]
 
 # The numbers of glibc's <malloc.h>.
 _M_TRIM_THRESHOLD: Final = -1
@@ -35,6 +43,15 @@ def keep_freed_memory() -> None:
         library = ctypes.CDLL(None)
         library.mallopt(_M_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)
         library.mallopt(_M_TRIM_THRESHOLD, _KEPT)
+
+
+def one_thread_an_operation() -> None:
+    """Let OpenCV split no operation on a picture among threads.
+
+    Cameras already share the cores; splitting what takes a millisecond costs more than it saves
+    (``benchmarks/latency.py``).
+    """
+    cv2.setNumThreads(1)
 
 
 @contextlib.contextmanager
