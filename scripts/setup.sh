@@ -52,9 +52,9 @@ run)
     .venv-triton/bin/pip install --quiet -r requirements/triton.txt
     ;;
 test)
-    # a real RTSP server, and Prometheus' promtool
+    # a real RTSP server, Prometheus' promtool, and a browser
     apt_install gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly \
-        gstreamer1.0-rtsp gir1.2-gst-rtsp-server-1.0 python3-gi prometheus
+        gstreamer1.0-rtsp gir1.2-gst-rtsp-server-1.0 python3-gi prometheus chromium
     ;;
 *)
     fail "scripts/setup.sh: no such argument '${1:-}'. Next: scripts/setup.sh run"
