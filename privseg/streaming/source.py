@@ -24,7 +24,7 @@ from privseg.errors import DataError, PrivsegError, ServerUnavailableError, Usag
 from privseg.privacy.frames import RawFrame
 from privseg.streaming.address import DEVICE, HTTP_SCHEMES, LIVE_SCHEMES, redact, url_scheme
 from privseg.streaming.container import duration_of, has_no_end, promised_seconds, time_of
-from privseg.streaming.watch import CameraStalledError, Stillness
+from privseg.streaming.watch import CameraStalledError, Soundness, Stillness
 
 __all__ = ["FrameSource", "VideoSource"]
 
@@ -178,7 +178,8 @@ class VideoSource:
             first: Fraction | None = None
             sequence_before = self._sequence
             stillness = Stillness(self._frozen_seconds if endless else 0)
-            for picture, seconds in self._decode(container, stream):
+            soundness = Soundness()
+            for picture, seconds in self._decode(container, stream, soundness):
                 at = time_of(picture)
                 first = (at if at is not None else Fraction(0)) if first is None else first
                 begin = at - first if at is not None else end
@@ -190,6 +191,7 @@ class VideoSource:
                 ):
                     return end
                 begun = time.perf_counter()
+                damaged = soundness.damaged(picture.is_corrupt, bool(picture.key_frame))
                 pixels = self._pixels(picture)
                 if pixels is None:
                     continue
@@ -198,7 +200,7 @@ class VideoSource:
                 pts = self._live_pts() if endless else round((offset + begin) / clock)
                 yield RawFrame(
                     pixels, sequence=self._sequence, pts=pts, time_base=clock, decode_seconds=seconds,
-                    damaged=picture.is_corrupt, frozen=stillness.frozen(pixels, begun),
+                    damaged=damaged, frozen=stillness.frozen(pixels, begun),
                 )  # fmt: skip
                 self._sequence += 1
                 if self._stopped.is_set():
@@ -236,12 +238,14 @@ class VideoSource:
         rate = stream.average_rate or stream.guessed_rate
         self._rate = rate if rate and 0 < rate <= 1000 else _DEFAULT_RATE
         self._stored_aspect = stream.sample_aspect_ratio or Fraction(1)
-        # Frame threads delay the picture by their number, and lose good pictures around a bad packet.
-        stream.thread_type = "SLICE"
-        stream.thread_count = 2
+        # One thread: frame threads delay the picture by their number, and lose good pictures around a bad packet; with
+        # slice threads FFmpeg does not notice that a part of the picture is missing, and flags nothing.
+        stream.thread_count = 1
         return stream
 
-    def _decode(self, container: InputContainer, stream: VideoStream) -> Iterator[tuple[VideoFrame, float]]:
+    def _decode(
+        self, container: InputContainer, stream: VideoStream, soundness: Soundness
+    ) -> Iterator[tuple[VideoFrame, float]]:
         """Yield ``(picture, seconds of decoding)``; a packet that cannot be decoded is counted and skipped."""
         packets = container.demux(stream)
         last_picture = time.monotonic()
@@ -263,6 +267,7 @@ class VideoSource:
             except av.FFmpegError:
                 pictures = []
                 self.corrupt += packet is not None
+                soundness.lost()
             spent = time.perf_counter() - begun
             if pictures:
                 last_picture = time.monotonic()

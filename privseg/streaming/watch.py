@@ -9,13 +9,41 @@ import numpy.typing as npt
 
 from privseg.errors import ServerUnavailableError
 
-__all__ = ["CameraStalledError", "Stillness"]
+__all__ = ["CameraStalledError", "Soundness", "Stillness"]
 
 _STEP: Final = 4  # of a picture, every fourth pixel down and across is compared
 
 
 class CameraStalledError(ServerUnavailableError):
     """The connection is there, and no picture comes."""
+
+
+class Soundness:
+    """Tells which pictures show what the camera saw: none from a damaged one on, until a whole key frame.
+
+    A decoder flags the picture in which something was missing, and conceals the gap. The pictures after it are built on
+    the concealed one and come unflagged: grey, with the outlines of whatever moves, which no model takes for people.
+    """
+
+    def __init__(self) -> None:
+        self._broken = False
+
+    def lost(self) -> None:
+        """Something that later pictures may be built on could not be decoded."""
+        self._broken = True
+
+    def damaged(self, corrupt: bool, key_frame: bool) -> bool:
+        """Whether the next picture is damaged.
+
+        Args:
+            corrupt: The decoder says so.
+            key_frame: It is built on no other.
+        """
+        if corrupt:
+            self._broken = True
+        elif key_frame:
+            self._broken = False
+        return self._broken
 
 
 class Stillness:

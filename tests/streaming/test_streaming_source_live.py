@@ -7,17 +7,19 @@ from collections.abc import Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice
+from pathlib import Path
 from typing import ClassVar
 
+import av
 import cv2
 import numpy as np
 import pytest
 
 from privseg.errors import ServerUnavailableError
 from privseg.streaming.source import VideoSource
-from privseg.streaming.watch import CameraStalledError, Stillness
+from privseg.streaming.watch import CameraStalledError, Soundness, Stillness
 from privseg.testing.camera import FakeCamera, scene
-from privseg.testing.rtsp import RtspServer
+from privseg.testing.rtsp import RtspServer, missing_rtsp_packages
 
 
 class Camera(BaseHTTPRequestHandler):
@@ -138,3 +140,38 @@ def test_a_stall_is_counted_and_the_camera_opened_again() -> None:
     session.sink.wait_for(2)
     assert session.end().reconnects == 1
     assert session.value("privseg_stalls_total") == 1
+
+
+def test_a_camera_whose_pictures_arrive_in_pieces_shows_nobody_until_a_whole_key_frame(tmp_path: Path) -> None:
+    """GStreamer puts headers between the pieces of a key frame; decoders take them for two pictures, each half missing.
+
+    What follows is built on them: grey halves with the outlines of whatever moves, and no flag of the decoder's.
+    """
+    missing = missing_rtsp_packages()
+    if missing:
+        pytest.skip(missing)
+    path = tmp_path / "pieces.mp4"
+    with av.open(str(path), "w") as container:
+        options = {"preset": "ultrafast", "g": "10", "x264-params": "slices=2"}
+        stream = container.add_stream("libx264", rate=20, options=options)
+        stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
+        for number in range(40):
+            image = scene(number, 160, 120)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))
+    with RtspServer(path) as server:
+        source = VideoSource(server.url)
+        frames = list(islice(source.frames(), 40))
+        source.stop()
+    assert len(frames) == 40
+    assert all(frame.damaged for frame in frames)
+    assert source.corrupt > 0
+
+
+def test_after_damage_pictures_count_again_from_a_whole_key_frame() -> None:
+    soundness = Soundness()
+    seen = [(False, True), (False, False), (True, False), (False, False), (True, True), (False, False), (False, True)]
+    told = [soundness.damaged(corrupt, key) for corrupt, key in seen]
+    assert told == [False, False, True, True, True, True, False]
+    soundness.lost()
+    assert [soundness.damaged(False, False), soundness.damaged(False, True)] == [True, False]
