@@ -45,7 +45,7 @@ from privseg.privacy.filters.registry import create_method
 from privseg.privacy.frames import ProtectedFrame, RawFrame
 from privseg.streaming.adaptive import Schedule
 from privseg.streaming.camera import run_camera
-from privseg.streaming.process import keep_freed_memory
+from privseg.streaming.process import keep_freed_memory, one_thread_an_operation
 from privseg.streaming.segmenter_local import LocalSegmenter
 from privseg.streaming.sinks import H264FileSink
 from privseg.streaming.source import VideoSource
@@ -255,6 +255,7 @@ def measured(clip: Path, seconds: float, slow: int, cores: int, folder: Path) ->
 
 def main() -> None:
     """Measure and write."""
+    one_thread_an_operation()  # as the gateway does
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=os.environ.get("PRIVSEG_DATA"), help="folder with video/vtest.avi")
     parser.add_argument("--seconds", type=float, default=20, help="of camera time each run takes")
